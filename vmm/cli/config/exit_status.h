@@ -1,0 +1,57 @@
+// What `xenolith` tells its caller when it ends. Scripts rely on these numbers: they are listed in
+// docs/xenolith.1, and a test compares the two.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "vmm/base/result.h"
+
+namespace vmm::config {
+
+enum class ExitStatus : int {
+    kPoweroff = 0,       // also: a command that did its job
+    kUserError = 2,      // an option, a file or an image that we refuse
+    kInternalError = 3,  // our own mistake, or a host call that should not fail
+    kHostCannot = 4,     // this host lacks something, `xenolith check` says what
+    kCrash = 10,         // the guest crashed and is not restarted
+    kWatchdog = 11,      // the guest's watchdog, or ours, ended it
+    kReboot = 12,        // the guest asked for a reboot that is not followed
+    kSuspend = 13,       // the guest suspended itself
+    kSoftReset = 14,     // the guest asked for a soft reset
+    kTerminated = 15,    // SIGTERM or SIGINT, after the console was drained
+};
+
+struct ExitStatusRow {
+    ExitStatus status;
+    std::string_view meaning;
+};
+
+// Every status once, for --help and for the check against the man page.
+inline constexpr std::array<ExitStatusRow, 10> kExitStatuses{{
+    {ExitStatus::kPoweroff, "the guest powered off"},
+    {ExitStatus::kUserError, "an option, a file or an image was refused"},
+    {ExitStatus::kInternalError, "internal error"},
+    {ExitStatus::kHostCannot, "this host cannot do it"},
+    {ExitStatus::kCrash, "the guest crashed"},
+    {ExitStatus::kWatchdog, "a watchdog ended the guest"},
+    {ExitStatus::kReboot, "the guest asked for a reboot that is not followed"},
+    {ExitStatus::kSuspend, "the guest suspended itself"},
+    {ExitStatus::kSoftReset, "the guest asked for a soft reset"},
+    {ExitStatus::kTerminated, "ended by SIGTERM or SIGINT"},
+}};
+
+constexpr int to_int(ExitStatus status) {
+    return static_cast<int>(status);
+}
+
+constexpr ExitStatus exit_status_of(Fault fault) {
+    switch (fault) {
+        case Fault::kUser: return ExitStatus::kUserError;
+        case Fault::kInternal: return ExitStatus::kInternalError;
+        case Fault::kHost: return ExitStatus::kHostCannot;
+    }
+    return ExitStatus::kInternalError;
+}
+
+}  // namespace vmm::config

@@ -1,0 +1,265 @@
+// The kernel's KVM interface as values and functions of ours. Nothing outside this folder includes
+// <linux/kvm.h>. Facts: Linux' Documentation/virt/kvm/api.rst.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vmm/base/fd.h"
+#include "vmm/base/result.h"
+#include "vmm/memory/address.h"
+#include "vmm/memory/page_walk.h"
+
+struct kvm_run;
+
+namespace vmm::kvm {
+
+// Capabilities that we ask about, by the names of the API document.
+enum class Cap {
+    kUserMemory,
+    kSetTssAddr,
+    kIrqRouting,
+    kSignalMsi,
+    kSplitIrqchip,
+    kX2apicApi,
+    kXenHvm,
+    kSyncRegs,
+    kImmediateExit,
+    kUserSpaceMsr,
+    kMsrFilter,
+    kReadonlyMem,
+    kBinaryStats,
+    kNrMemslots,
+    kMaxVcpus,
+    kMaxVcpuId,
+    kAdjustClock,
+    kGetTscKhz,
+    kVcpuEvents,
+    kXcrs,
+};
+
+struct CpuidLeaf {
+    std::uint32_t function = 0;
+    std::uint32_t index = 0;
+    bool indexed = false;  // the leaf has sub-leaves and this is one of them
+    std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+class Kvm {
+  public:
+    // Fault kHost when there is no usable /dev/kvm.
+    static Result<Kvm> open();
+
+    int fd() const { return fd_.get(); }
+    // 0 when absent, else what KVM_CHECK_EXTENSION answers.
+    int check(Cap cap) const;
+    Result<std::vector<CpuidLeaf>> supported_cpuid() const;
+
+  private:
+    explicit Kvm(Fd fd) : fd_(std::move(fd)) {}
+    Fd fd_;
+};
+
+// Flags of KVM_CAP_XEN_HVM.
+enum XenFlags : std::uint32_t {
+    kXenHypercallMsr = 1u << 0,
+    kXenInterceptHypercall = 1u << 1,
+    kXenSharedInfo = 1u << 2,
+    kXenRunstate = 1u << 3,
+    kXenEvtchn2Level = 1u << 4,
+    kXenEvtchnSend = 1u << 5,
+    kXenRunstateUpdateFlag = 1u << 6,
+    kXenPvclockTscUnstable = 1u << 7,
+    kXenSharedInfoHva = 1u << 8,
+};
+
+struct MsiRoute {
+    std::uint32_t gsi = 0;
+    std::uint64_t address = 0;
+    std::uint32_t data = 0;
+};
+
+class Vm {
+  public:
+    static Result<std::unique_ptr<Vm>> create(const Kvm& kvm);
+
+    int fd() const { return fd_.get(); }
+
+    // LAPICs in the kernel, everything else in user space. `reserved_gsis`: pins of our IOAPIC.
+    Result<void> create_split_irqchip(unsigned reserved_gsis);
+    // `size` 0 removes the slot. `host` must stay mapped while the slot is there.
+    Result<void> set_slot(std::uint32_t slot, Gpa base, std::uint64_t size, const void* host);
+    // Writes and reads of MSRs in [first, first+count) leave to user space.
+    Result<void> catch_msrs(std::uint32_t first, std::uint32_t count);
+    // Xen hypercalls leave to user space and KVM fills the hypercall page itself.
+    Result<void> enable_xen(std::uint32_t msr);
+    Result<void> set_xen_long_mode(bool long_mode);
+    // Where shared_info is, as a host address (kXenSharedInfoHva) or a gfn; nullopt: nowhere.
+    Result<void> set_xen_shared_info_gfn(std::optional<std::uint64_t> gfn);
+    // The vector that KVM injects whenever a vCPU has upcall_pending set; 0 none.
+    Result<void> set_xen_callback_vector(std::uint8_t vector);
+    Result<void> signal_msi(std::uint64_t address, std::uint32_t data);
+    Result<void> set_msi_routes(std::span<const MsiRoute> routes);
+    Result<std::uint64_t> clock_ns() const;
+    Result<void> set_clock_ns(std::uint64_t ns);
+
+  private:
+    explicit Vm(Fd fd) : fd_(std::move(fd)) {}
+    Fd fd_;
+};
+
+enum class ExitReason {
+    kInterrupted,  // a signal or immediate_exit
+    kAgain,        // an AP got its SIPI
+    kPio,
+    kMmio,
+    kMsrRead,
+    kMsrWrite,
+    kXenHypercall,
+    kIrqWindow,
+    kIoapicEoi,
+    kHalt,
+    kShutdown,  // triple fault
+    kInternalError,
+    kOther,
+};
+
+struct PioExit {
+    bool is_write;
+    std::uint8_t size;
+    std::uint16_t port;
+    std::uint32_t count;
+    std::byte* data;  // count * size bytes
+};
+
+struct MmioExit {
+    bool is_write;
+    std::uint32_t size;
+    std::uint64_t address;
+    std::uint8_t* data;  // 8 bytes
+};
+
+struct MsrExit {
+    std::uint32_t index;
+    std::uint64_t* data;
+    std::uint8_t* error;  // set non-zero: #GP
+};
+
+struct XenHypercallExit {
+    bool long_mode;
+    std::uint8_t cpl;
+    std::uint64_t number;
+    const std::uint64_t* args;  // 6
+    std::uint64_t* result;
+};
+
+enum class Reg { kRax, kRbx, kRcx, kRdx, kRsi, kRdi, kRsp, kRbp, kR8, kR9, kR10, kRip, kRflags };
+
+enum class MpState { kRunnable, kUninitialized, kInitReceived, kHalted, kSipiReceived, kOther };
+
+// A flat state to start a vCPU in; see set_flat_state.
+struct FlatState {
+    std::uint64_t rip = 0;
+    std::uint64_t rbx = 0;
+};
+
+// Everything that a vCPU's registers can be set to by VCPUOP_initialise.
+struct SegmentState {
+    std::uint64_t base = 0;
+    std::uint32_t limit = 0;
+    std::uint16_t attributes = 0;  // as Xen's: type, s, dpl, p in bits 0-7; avl, l, db, g in 8-11
+};
+struct FullState {
+    std::uint64_t gpr[16] = {};  // rax rcx rdx rbx rsp rbp rsi rdi r8..r15
+    std::uint64_t rip = 0, rflags = 2;
+    std::uint64_t cr0 = 0, cr3 = 0, cr4 = 0, efer = 0;
+    SegmentState cs, ds, es, ss, tr;
+};
+
+// One vCPU. All functions are for the thread that runs it, but for kick().
+class Vcpu {
+  public:
+    // `id` is KVM's vCPU id, which is also the initial APIC id.
+    static Result<std::unique_ptr<Vcpu>> create(const Kvm& kvm, const Vm& vm, unsigned id);
+    ~Vcpu();
+    Vcpu(const Vcpu&) = delete;
+    Vcpu& operator=(const Vcpu&) = delete;
+
+    Result<void> set_cpuid(std::span<const CpuidLeaf> leaves);
+    Result<void> set_start_state(const FlatState& state);
+    Result<void> set_full_state(const FullState& state);
+
+    // Runs the guest until something needs us. With sync regs the registers are then in run_.
+    ExitReason run();
+    // Lets KVM finish the last exit without running the guest on.
+    void complete_exit();
+    // Makes run() return soon, also when called just before it. Any thread.
+    void request_exit();
+    void clear_exit_request();
+
+    PioExit pio() const;
+    MmioExit mmio() const;
+    MsrExit msr() const;
+    XenHypercallExit xen_hypercall() const;
+    std::uint8_t ioapic_eoi_vector() const;
+    // What the last kInternalError or kOther was about, for the operator.
+    std::string describe_exit() const;
+
+    // Registers as of the last exit; set() takes effect at the next run().
+    std::uint64_t get(Reg reg) const;
+    void set(Reg reg, std::uint64_t value);
+    PagingState paging() const;
+    bool in_64bit_code() const;
+    bool in_protected_mode() const;
+    unsigned cpl() const;
+    bool interrupts_enabled() const;  // RFLAGS.IF as of the last exit
+    // Reads the registers again, after run() was not the last thing to touch them.
+    void refresh();
+
+    // Injects an external interrupt at the next entry, if the guest can take one now.
+    bool inject_if_ready(std::uint8_t vector);
+    // Queues an external (PIC-style) interrupt; false when one is queued already.
+    bool queue_extint(std::uint8_t vector);
+    bool ready_for_extint() const;
+    void request_interrupt_window(bool on);
+
+    std::optional<std::uint32_t> lapic_register(std::uint32_t offset);
+    bool set_lapic_register(std::uint32_t offset, std::uint32_t value);
+    std::optional<std::uint64_t> read_msr(std::uint32_t index);
+    bool write_msr(std::uint32_t index, std::uint64_t value);
+    MpState mp_state();
+    void set_mp_state(MpState state);
+    bool set_xcr0(std::uint64_t value);
+    std::uint32_t tsc_khz() const;
+    // A counter of KVM's binary statistics ("hypercalls"), if this kernel has it.
+    std::optional<std::uint64_t> statistic(const char* name);
+
+    bool set_xen_vcpu_info(std::optional<std::uint64_t> gpa);
+    bool set_xen_vcpu_id(std::uint32_t id);
+    bool set_xen_upcall_vector(std::uint8_t vector);
+    bool set_xen_runstate(std::optional<std::uint64_t> gpa);
+    bool set_xen_vcpu_time(std::optional<std::uint64_t> gpa);
+    // Times in ns: running, runnable, blocked, offline; as of entry_time.
+    struct Runstate {
+        std::uint32_t state = 0;
+        std::uint64_t entry_time_ns = 0;
+        std::uint64_t time_ns[4] = {};
+    };
+    std::optional<Runstate> xen_runstate();
+
+  private:
+    Vcpu(Fd fd, kvm_run* run, std::size_t run_size, unsigned id);
+    Fd fd_;
+    kvm_run* run_;
+    std::size_t run_size_;
+    unsigned id_;
+    Fd stats_;
+    std::map<std::string, std::uint64_t> stat_offsets_;
+};
+
+}  // namespace vmm::kvm

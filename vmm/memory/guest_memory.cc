@@ -1,0 +1,119 @@
+#include "vmm/memory/guest_memory.h"
+
+#include <algorithm>
+#include <mutex>
+
+namespace vmm {
+namespace {
+
+constexpr std::uint64_t kBits = 64;
+
+}  // namespace
+
+void GuestMemory::add_region(Gpa base, std::uint64_t size, std::byte* host) {
+    const std::uint64_t words = (size / kPageSize + kBits - 1) / kBits;
+    // Value-initialised large arrays come zeroed from the kernel and cost nothing until touched.
+    auto holes = std::make_unique<std::atomic<std::uint64_t>[]>(words);
+    Region region{base.value, size, host, std::move(holes)};
+    const auto after = std::find_if(regions_.begin(), regions_.end(),
+                                    [&](const Region& r) { return r.base > base.value; });
+    regions_.insert(after, std::move(region));
+}
+
+void GuestMemory::add_page(std::uint64_t gfn, std::byte* host) {
+    const std::unique_lock lock(pages_mutex_);
+    pages_[gfn] = host;
+    any_pages_ = true;
+}
+
+void GuestMemory::remove_page(std::uint64_t gfn) {
+    const std::unique_lock lock(pages_mutex_);
+    pages_.erase(gfn);
+    any_pages_ = !pages_.empty();
+}
+
+const GuestMemory::Region* GuestMemory::region_of(std::uint64_t gpa) const {
+    for (const Region& r : regions_) {
+        if (gpa - r.base < r.size) return &r;
+    }
+    return nullptr;
+}
+
+void GuestMemory::set_hole(std::uint64_t gfn, bool hole) {
+    const Region* r = region_of(gfn << kPageShift);
+    if (r == nullptr) return;
+    const std::uint64_t page = gfn - (r->base >> kPageShift);
+    const std::uint64_t bit = std::uint64_t{1} << (page % kBits);
+    if (hole) {
+        r->holes[page / kBits].fetch_or(bit);
+    } else {
+        r->holes[page / kBits].fetch_and(~bit);
+    }
+}
+
+bool GuestMemory::is_hole(std::uint64_t gfn) const {
+    const Region* r = region_of(gfn << kPageShift);
+    if (r == nullptr) return true;
+    const std::uint64_t page = gfn - (r->base >> kPageShift);
+    return ((r->holes[page / kBits].load(std::memory_order_relaxed) >> (page % kBits)) & 1) != 0;
+}
+
+bool GuestMemory::in_region(Gpa at, std::uint64_t size) const {
+    const Region* r = region_of(at.value);
+    return r != nullptr && size <= r->size && at.value - r->base <= r->size - size;
+}
+
+std::byte* GuestMemory::window(Gpa at, std::uint64_t size) const {
+    if (at.offset() + size > kPageSize) return nullptr;
+    if (const Region* r = region_of(at.value)) {
+        const std::uint64_t page = (at.value - r->base) >> kPageShift;
+        const std::uint64_t holes = r->holes[page / kBits].load(std::memory_order_relaxed);
+        if (((holes >> (page % kBits)) & 1) != 0) return nullptr;
+        return r->host + (at.value - r->base);
+    }
+    if (!any_pages_.load(std::memory_order_relaxed)) return nullptr;
+    const std::shared_lock lock(pages_mutex_);
+    const auto found = pages_.find(at.gfn());
+    return found == pages_.end() ? nullptr : found->second + at.offset();
+}
+
+bool GuestMemory::read(Gpa at, std::span<std::byte> to) const {
+    while (!to.empty()) {
+        const std::uint64_t n = std::min<std::uint64_t>(to.size(), kPageSize - at.offset());
+        const std::byte* from = window(at, n);
+        if (from == nullptr) return false;
+        std::memcpy(to.data(), from, n);
+        to = to.subspan(n);
+        at = at + n;
+    }
+    // The copy is not fetched again later: without this a compiler may re-read guest memory
+    // instead of keeping the value.
+    std::atomic_signal_fence(std::memory_order_acq_rel);
+    return true;
+}
+
+bool GuestMemory::write(Gpa at, std::span<const std::byte> from) {
+    while (!from.empty()) {
+        const std::uint64_t n = std::min<std::uint64_t>(from.size(), kPageSize - at.offset());
+        std::byte* to = window(at, n);
+        if (to == nullptr) return false;
+        std::memcpy(to, from.data(), n);
+        from = from.subspan(n);
+        at = at + n;
+    }
+    return true;
+}
+
+bool GuestMemory::fill(Gpa at, std::uint64_t size, std::byte value) {
+    while (size != 0) {
+        const std::uint64_t n = std::min<std::uint64_t>(size, kPageSize - at.offset());
+        std::byte* to = window(at, n);
+        if (to == nullptr) return false;
+        std::memset(to, std::to_integer<int>(value), n);
+        size -= n;
+        at = at + n;
+    }
+    return true;
+}
+
+}  // namespace vmm

@@ -1,0 +1,105 @@
+// Guest physical memory as the VMM sees it.
+//
+// The guest may rewrite its RAM while we look at it, so nothing here hands out a pointer to code
+// that parses guest data: a value is copied once into host memory, judged there and used from
+// there. Ring indices, event bits and other words that the guest changes at the same time are
+// read and written as single atomic words.
+//
+// Memory is a few fixed regions (RAM below and above the hole, the special pages, ACPI), added
+// before the first vCPU runs and never removed, and single pages outside them that come and go
+// (overlays, pages populated outside RAM). A page inside a region may be a hole: the guest gave
+// it back. Accesses to holes and to addresses with nothing behind them fail.
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <optional>
+#include <shared_mutex>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include "vmm/memory/address.h"
+
+namespace vmm {
+
+// Types that may be copied to the guest: no padding, so that no host byte leaks out.
+template <class T>
+concept Plain = std::is_trivially_copyable_v<T> &&
+                (std::has_unique_object_representations_v<T> || std::is_array_v<T>);
+
+class GuestMemory {
+  public:
+    GuestMemory() = default;
+    GuestMemory(const GuestMemory&) = delete;
+    GuestMemory& operator=(const GuestMemory&) = delete;
+
+    // Adds `size` bytes (page multiple) at `base`, backed by `host` for the life of this object.
+    // Regions do not overlap. Only before vCPUs run.
+    void add_region(Gpa base, std::uint64_t size, std::byte* host);
+
+    // A single page outside every region; `host` must stay mapped for the life of this object.
+    void add_page(std::uint64_t gfn, std::byte* host);
+    void remove_page(std::uint64_t gfn);
+
+    // Marks a page inside a region as given back (true) or there again (false).
+    void set_hole(std::uint64_t gfn, bool hole);
+    bool is_hole(std::uint64_t gfn) const;
+
+    // Whether [at, at+size) lies inside one region, holes or not.
+    bool in_region(Gpa at, std::uint64_t size) const;
+
+    // Copies; false when any byte has nothing behind it, and then nothing (read) or a prefix
+    // (write) was copied. Ranges may cross pages and regions.
+    [[nodiscard]] bool read(Gpa at, std::span<std::byte> to) const;
+    [[nodiscard]] bool write(Gpa at, std::span<const std::byte> from);
+    [[nodiscard]] bool fill(Gpa at, std::uint64_t size, std::byte value);
+
+    template <Plain T>
+    std::optional<T> read(Gpa at) const {
+        T copy;
+        if (!read(at, std::as_writable_bytes(std::span(&copy, 1)))) return std::nullopt;
+        return copy;
+    }
+    template <Plain T>
+    [[nodiscard]] bool write(Gpa at, const T& value) {
+        return write(at, std::as_bytes(std::span(&value, 1)));
+    }
+
+    // One naturally aligned word, atomically. Null when there is nothing at `at` or it is not
+    // aligned. The page behind it stays mapped, so the reference never dangles.
+    template <std::unsigned_integral T>
+    T* word(Gpa at) const {
+        if (at.value % sizeof(T) != 0) return nullptr;
+        return reinterpret_cast<T*>(window(at, sizeof(T)));  // NOLINT: the one place for words
+    }
+
+    // Host address of a whole page, for overlays and rings that the VMM itself owns; null when
+    // nothing is there.
+    std::byte* page(std::uint64_t gfn) const { return window(gfn_to_gpa(gfn), kPageSize); }
+
+  private:
+    struct Region {
+        std::uint64_t base;
+        std::uint64_t size;
+        std::byte* host;
+        // One bit per page; zero pages from the kernel until the guest balloons.
+        std::unique_ptr<std::atomic<std::uint64_t>[]> holes;
+    };
+
+    // Host address of [at, at+size), which must not cross a page; null when not there.
+    std::byte* window(Gpa at, std::uint64_t size) const;
+    const Region* region_of(std::uint64_t gpa) const;
+
+    std::vector<Region> regions_;
+    mutable std::shared_mutex pages_mutex_;
+    std::map<std::uint64_t, std::byte*> pages_;  // guarded by pages_mutex_
+    std::atomic<bool> any_pages_{false};
+};
+
+}  // namespace vmm

@@ -1,0 +1,138 @@
+#include "vmm/memory/page_walk.h"
+
+#include <algorithm>
+
+namespace vmm {
+namespace {
+
+constexpr std::uint64_t kCr0Pe = 1u << 0;
+constexpr std::uint64_t kCr0Wp = 1u << 16;
+constexpr std::uint64_t kCr0Pg = 1u << 31;
+constexpr std::uint64_t kCr4Pse = 1u << 4;
+constexpr std::uint64_t kCr4Pae = 1u << 5;
+constexpr std::uint64_t kCr4Smap = 1u << 21;
+constexpr std::uint64_t kEferLma = 1u << 10;
+constexpr std::uint64_t kEferNxe = 1u << 11;
+constexpr std::uint64_t kRflagsAc = 1u << 18;
+
+constexpr std::uint64_t kPresent = 1u << 0;
+constexpr std::uint64_t kWritable = 1u << 1;
+constexpr std::uint64_t kUser = 1u << 2;
+constexpr std::uint64_t kAccessed = 1u << 5;
+constexpr std::uint64_t kDirty = 1u << 6;
+constexpr std::uint64_t kLarge = 1u << 7;
+
+constexpr std::uint64_t kAddress = 0x000f'ffff'ffff'f000;
+
+// The rights that all levels together give.
+struct Rights {
+    bool writable = true;
+    bool user = true;
+};
+
+bool allowed(const PagingState& p, Rights rights, Access access) {
+    if (rights.user && (p.cr4 & kCr4Smap) != 0 && (p.rflags & kRflagsAc) == 0) return false;
+    return access == Access::kRead || rights.writable || (p.cr0 & kCr0Wp) == 0;
+}
+
+// Sets bits in a table entry as the CPU does: atomically and only if it still is what we used.
+template <class Entry>
+void set_bits(Entry* entry, Entry seen, std::uint64_t bits) {
+    const Entry wanted = static_cast<Entry>(seen | bits);
+    if (wanted != seen) {
+        std::atomic_ref<Entry>(*entry).compare_exchange_strong(seen, wanted);
+    }
+}
+
+template <class Entry>
+struct Level {
+    unsigned shift;       // lowest address bit that indexes this table
+    unsigned index_bits;  // number of address bits that index it
+    bool may_be_large;
+    bool carries_rights;  // PAE's top level has neither rights nor accessed bits
+};
+
+template <class Entry, std::size_t N>
+std::optional<Gpa> walk_levels(GuestMemory& memory, const PagingState& p, std::uint64_t va,
+                               std::uint64_t table, const Level<Entry> (&levels)[N],
+                               Access access) {
+    Rights rights;
+    for (std::size_t i = 0; i < N; ++i) {
+        const Level<Entry>& level = levels[i];
+        const std::uint64_t index = (va >> level.shift) & ((1u << level.index_bits) - 1);
+        Entry* at = memory.word<Entry>(Gpa{table + index * sizeof(Entry)});
+        if (at == nullptr) return std::nullopt;
+        const Entry entry = std::atomic_ref<Entry>(*at).load(std::memory_order_acquire);
+        if ((entry & kPresent) == 0) return std::nullopt;
+        if constexpr (sizeof(Entry) == 8) {
+            if ((entry >> 63) != 0 && (p.efer & kEferNxe) == 0) return std::nullopt;  // reserved
+        }
+        if (level.carries_rights) {
+            rights.writable &= (entry & kWritable) != 0;
+            rights.user &= (entry & kUser) != 0;
+        }
+        const bool large = level.may_be_large && (entry & kLarge) != 0;
+        if (large || i + 1 == N) {
+            if (!allowed(p, rights, access)) return std::nullopt;
+            set_bits(at, entry, kAccessed | (access == Access::kWrite ? kDirty : 0));
+            const std::uint64_t page_mask = (std::uint64_t{1} << level.shift) - 1;
+            std::uint64_t base = entry & kAddress & ~page_mask;
+            if constexpr (sizeof(Entry) == 4) {
+                // PSE-36: bits 13 to 20 of a 4 MiB entry are address bits 32 to 39.
+                if (large) base |= (std::uint64_t{entry} & 0x001f'e000) << 19;
+            }
+            return Gpa{base | (va & page_mask)};
+        }
+        if (level.carries_rights) set_bits(at, entry, kAccessed);
+        table = entry & kAddress;
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<Gpa> walk(GuestMemory& memory, const PagingState& p, Gva at, Access access) {
+    const std::uint64_t va = at.value;
+    if ((p.cr0 & kCr0Pg) == 0 || (p.cr0 & kCr0Pe) == 0) return Gpa{va & 0xffff'ffff};
+    if ((p.efer & kEferLma) != 0) {
+        // A non-canonical address (bits 63 to 47 not all equal) has no translation.
+        const std::uint64_t upper = va >> 47;
+        if (upper != 0 && upper != 0x1ffff) return std::nullopt;
+        static constexpr Level<std::uint64_t> kLong[] = {
+            {39, 9, false, true}, {30, 9, true, true}, {21, 9, true, true}, {12, 9, false, true}};
+        return walk_levels(memory, p, va, p.cr3 & kAddress, kLong, access);
+    }
+    if ((p.cr4 & kCr4Pae) != 0) {
+        static constexpr Level<std::uint64_t> kPae[] = {
+            {30, 2, false, false}, {21, 9, true, true}, {12, 9, false, true}};
+        return walk_levels(memory, p, va & 0xffff'ffff, p.cr3 & 0xffff'ffe0, kPae, access);
+    }
+    const bool pse = (p.cr4 & kCr4Pse) != 0;
+    const Level<std::uint32_t> legacy[] = {{22, 10, pse, true}, {12, 10, false, true}};
+    return walk_levels(memory, p, va & 0xffff'ffff, p.cr3 & 0xffff'f000, legacy, access);
+}
+
+bool read_virtual(GuestMemory& memory, const PagingState& paging, Gva at, std::span<std::byte> to) {
+    while (!to.empty()) {
+        const std::uint64_t n = std::min<std::uint64_t>(to.size(), kPageSize - at.offset());
+        const auto gpa = walk(memory, paging, at, Access::kRead);
+        if (!gpa || !memory.read(*gpa, to.first(n))) return false;
+        to = to.subspan(n);
+        at = at + n;
+    }
+    return true;
+}
+
+bool write_virtual(GuestMemory& memory, const PagingState& paging, Gva at,
+                   std::span<const std::byte> from) {
+    while (!from.empty()) {
+        const std::uint64_t n = std::min<std::uint64_t>(from.size(), kPageSize - at.offset());
+        const auto gpa = walk(memory, paging, at, Access::kWrite);
+        if (!gpa || !memory.write(*gpa, from.first(n))) return false;
+        from = from.subspan(n);
+        at = at + n;
+    }
+    return true;
+}
+
+}  // namespace vmm

@@ -1,0 +1,35 @@
+// Translates guest virtual addresses by walking the guest's own page tables in user space, as the
+// CPU would for a supervisor access: no paging, 32-bit (with PSE), PAE and 4-level paging (AMD64
+// APM volume 2, chapter 5). No ioctl: KVM_TRANSLATE costs more than a whole exit.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "vmm/memory/address.h"
+#include "vmm/memory/guest_memory.h"
+
+namespace vmm {
+
+// What decides a walk: the vCPU's control registers at the exit.
+struct PagingState {
+    std::uint64_t cr0 = 0;
+    std::uint64_t cr3 = 0;
+    std::uint64_t cr4 = 0;
+    std::uint64_t efer = 0;
+    std::uint64_t rflags = 0;  // AC opens SMAP
+};
+
+enum class Access { kRead, kWrite };
+
+// The physical address behind `at`, or nothing when the access would fault. Sets the accessed and
+// dirty bits that the CPU would set.
+std::optional<Gpa> walk(GuestMemory& memory, const PagingState& paging, Gva at, Access access);
+
+// Copies between host and guest virtual memory, page by page. `copied` bytes are always a prefix.
+bool read_virtual(GuestMemory& memory, const PagingState& paging, Gva at, std::span<std::byte> to);
+bool write_virtual(GuestMemory& memory, const PagingState& paging, Gva at,
+                   std::span<const std::byte> from);
+
+}  // namespace vmm
