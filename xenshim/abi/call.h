@@ -1,0 +1,56 @@
+// A hypercall as plain values: what the caller's registers said, and what is to be put into them.
+// Only the transports know which registers; nothing here does.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <variant>
+
+#include "xenshim/abi/width.h"
+
+namespace xenshim::abi {
+
+// What the guest asked for. 32-bit callers' values are already truncated to 32 bits.
+struct Request {
+    std::uint64_t number = 0;
+    std::array<std::uint64_t, 5> args{};
+    Width width = Width::k64;
+    unsigned cpl = 0;
+    bool operator==(const Request&) const = default;
+};
+
+// A handler's answer.
+struct Done {
+    std::int64_t result = 0;
+    bool operator==(const Done&) const = default;
+};
+// Stopped before unit `units_done`, counted from where the registers count (continuation.h); the
+// rest is to be done by another call. How that is written into registers is the engine's business.
+struct Continue {
+    std::uint64_t units_done = 0;
+    bool operator==(const Continue&) const = default;
+};
+// The vCPU sleeps until an event is pending for it, one of the polled ports becomes pending, an
+// interrupt can be taken, or the deadline passes. The call's result is then 0.
+struct Block {
+    std::optional<std::uint64_t> deadline_ns;  // system time
+    bool operator==(const Block&) const = default;
+};
+using Outcome = std::variant<Done, Continue, Block>;
+
+// What the transport does to the registers.
+struct Finish {
+    std::int64_t result = 0;
+    bool operator==(const Finish&) const = default;
+};
+// Leaves the instruction pointer at the trapping instruction, with these values in the hypercall
+// registers.
+struct Reissue {
+    std::uint64_t number = 0;
+    std::array<std::uint64_t, 5> args{};
+    bool operator==(const Reissue&) const = default;
+};
+using Reply = std::variant<Finish, Reissue, Block>;
+
+}  // namespace xenshim::abi

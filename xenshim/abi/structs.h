@@ -1,0 +1,331 @@
+// The argument structures of the hypercalls, spelled as in Xen's public headers. See width.h.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <tuple>
+
+#include "xenshim/abi/width.h"
+
+namespace xenshim::abi {
+
+// ---- memory.h ---------------------------------------------------------------------------------
+
+template <class W>
+struct xen_memory_reservation {
+    typename W::Word extent_start;  // array of gfns, of the caller's word size
+    typename W::Word nr_extents;
+    std::uint32_t extent_order;  // each extent is 2^order pages
+    std::uint32_t mem_flags;
+    std::uint16_t domid;
+    static constexpr auto fields(auto& self) {
+        auto& [start, nr, order, flags, dom] = self;
+        return std::tie(start, nr, order, flags, dom);
+    }
+};
+static_assert(sizeof(xen_memory_reservation<W32>) == 20);
+static_assert(sizeof(xen_memory_reservation<W64>) == 32);
+
+template <class W>
+struct xen_add_to_physmap {
+    std::uint16_t domid;
+    std::uint16_t size;  // XENMAPSPACE_gmfn_range only
+    std::uint32_t space;
+    typename W::Word idx;
+    typename W::Word gpfn;
+    static constexpr auto fields(auto& self) {
+        auto& [dom, size_, space_, idx_, gpfn_] = self;
+        return std::tie(dom, size_, space_, idx_, gpfn_);
+    }
+};
+static_assert(sizeof(xen_add_to_physmap<W32>) == 16 && sizeof(xen_add_to_physmap<W64>) == 24);
+
+template <class W>
+struct xen_remove_from_physmap {
+    std::uint16_t domid;
+    typename W::Word gpfn;
+    static constexpr auto fields(auto& self) {
+        auto& [dom, gpfn_] = self;
+        return std::tie(dom, gpfn_);
+    }
+};
+static_assert(sizeof(xen_remove_from_physmap<W32>) == 8);
+static_assert(sizeof(xen_remove_from_physmap<W64>) == 16);
+
+template <class W>
+struct xen_memory_map {
+    std::uint32_t nr_entries;  // in: room; out: entries written
+    typename W::Word buffer;
+    static constexpr auto fields(auto& self) {
+        auto& [nr, at] = self;
+        return std::tie(nr, at);
+    }
+};
+static_assert(sizeof(xen_memory_map<W32>) == 8 && sizeof(xen_memory_map<W64>) == 16);
+
+template <class W>
+struct xen_foreign_memory_map {
+    std::uint16_t domid;
+    std::uint16_t pad;
+    xen_memory_map<W> map;
+};
+static_assert(sizeof(xen_foreign_memory_map<W32>) == 12);
+static_assert(sizeof(xen_foreign_memory_map<W64>) == 24);
+
+// An entry of the memory map: the BIOS' own packed form.
+struct e820entry {
+    SplitU64 addr;
+    SplitU64 size;
+    std::uint32_t type;
+};
+static_assert(sizeof(e820entry) == 20);
+
+// ---- event_channel.h --------------------------------------------------------------------------
+
+struct evtchn_bind_interdomain {
+    std::uint16_t remote_dom;
+    std::uint16_t pad;
+    std::uint32_t remote_port;
+    std::uint32_t local_port;
+};
+static_assert(sizeof(evtchn_bind_interdomain) == 12);
+
+struct evtchn_bind_virq {
+    std::uint32_t virq;
+    std::uint32_t vcpu;
+    std::uint32_t port;
+};
+static_assert(sizeof(evtchn_bind_virq) == 12);
+
+struct evtchn_bind_pirq {
+    std::uint32_t pirq;
+    std::uint32_t flags;
+    std::uint32_t port;
+};
+static_assert(sizeof(evtchn_bind_pirq) == 12);
+
+struct evtchn_bind_ipi {
+    std::uint32_t vcpu;
+    std::uint32_t port;
+};
+struct evtchn_bind_vcpu {
+    std::uint32_t port;
+    std::uint32_t vcpu;
+};
+struct evtchn_alloc_unbound {
+    std::uint16_t dom;
+    std::uint16_t remote_dom;
+    std::uint32_t port;
+};
+static_assert(sizeof(evtchn_alloc_unbound) == 8);
+
+struct evtchn_port {  // close, send and unmask
+    std::uint32_t port;
+};
+
+struct evtchn_status {
+    std::uint16_t dom;
+    std::uint16_t pad;
+    std::uint32_t port;
+    std::uint32_t status;
+    std::uint32_t vcpu;
+    std::array<std::uint32_t, 2> u;  // unbound: {dom}; interdomain: {dom, port}; virq; pirq
+};
+static_assert(sizeof(evtchn_status) == 24);
+
+struct evtchn_init_control {
+    std::uint64_t control_gfn;
+    std::uint32_t offset;
+    std::uint32_t vcpu;
+    std::uint8_t link_bits;
+    std::array<std::uint8_t, 7> pad;
+};
+static_assert(sizeof(evtchn_init_control) == 24);
+
+struct evtchn_set_priority {
+    std::uint32_t port;
+    std::uint32_t priority;
+};
+
+// ---- sched.h ----------------------------------------------------------------------------------
+
+template <class W>
+struct sched_poll {
+    typename W::Word ports;  // array of 32-bit ports
+    std::uint32_t nr_ports;
+    typename W::U64 timeout;  // absolute, ns of system time; 0: none
+    static constexpr auto fields(auto& self) {
+        auto& [at, nr, until] = self;
+        return std::tie(at, nr, until);
+    }
+};
+static_assert(sizeof(sched_poll<W32>) == 16 && sizeof(sched_poll<W64>) == 24);
+
+struct sched_remote_shutdown {
+    std::uint16_t domain_id;
+    std::uint16_t pad;
+    std::uint32_t reason;
+};
+struct sched_watchdog {
+    std::uint32_t id;
+    std::uint32_t timeout;  // seconds
+};
+
+// ---- vcpu.h -----------------------------------------------------------------------------------
+
+template <class W>
+struct vcpu_runstate_info {
+    std::uint32_t state;
+    typename W::U64 state_entry_time;
+    std::array<typename W::U64, 4> time;
+    static constexpr auto fields(auto& self) {
+        auto& [s, entry, times] = self;
+        return std::tie(s, entry, times);
+    }
+};
+static_assert(sizeof(vcpu_runstate_info<W32>) == 44 && sizeof(vcpu_runstate_info<W64>) == 48);
+
+template <class W>
+struct vcpu_set_singleshot_timer {
+    typename W::U64 timeout_abs_ns;
+    std::uint32_t flags;
+    static constexpr auto fields(auto& self) {
+        auto& [at, bits] = self;
+        return std::tie(at, bits);
+    }
+};
+static_assert(sizeof(vcpu_set_singleshot_timer<W32>) == 12);
+static_assert(sizeof(vcpu_set_singleshot_timer<W64>) == 16);
+
+struct vcpu_register_vcpu_info {
+    std::uint64_t mfn;
+    std::uint32_t offset;
+    std::uint32_t rsvd;
+};
+static_assert(sizeof(vcpu_register_vcpu_info) == 16);
+
+// ---- hvm/hvm_vcpu.h ---------------------------------------------------------------------------
+
+struct vcpu_hvm_x86_32 {
+    std::uint32_t eax, ecx, edx, ebx, esp, ebp, esi, edi, eip, eflags, cr0, cr3, cr4, pad1;
+    SplitU64 efer;
+    std::uint32_t cs_base, ds_base, ss_base, es_base, tr_base;
+    std::uint32_t cs_limit, ds_limit, ss_limit, es_limit, tr_limit;
+    std::uint16_t cs_ar, ds_ar, ss_ar, es_ar, tr_ar, pad2_;
+};
+struct vcpu_hvm_x86_64 {
+    std::uint64_t rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, rip, rflags, cr0, cr3, cr4, efer;
+};
+static_assert(sizeof(vcpu_hvm_x86_64) == 112 && sizeof(vcpu_hvm_x86_32) == 116);
+
+struct vcpu_hvm_context {
+    std::uint32_t mode;  // 0: 32-bit, 1: 64-bit
+    std::uint32_t pad;
+    std::array<std::uint8_t, 120> regs;
+};
+static_assert(sizeof(vcpu_hvm_context) == 128);
+
+// ---- version.h --------------------------------------------------------------------------------
+
+struct xen_feature_info {
+    std::uint32_t submap_idx;
+    std::uint32_t submap;
+};
+
+// ---- hvm/hvm_op.h -----------------------------------------------------------------------------
+
+struct xen_hvm_param {
+    std::uint16_t domid;
+    std::uint16_t pad;
+    std::uint32_t index;
+    std::uint64_t value;
+};
+static_assert(sizeof(xen_hvm_param) == 16);
+
+struct xen_hvm_evtchn_upcall_vector {
+    std::uint32_t vcpu;
+    std::uint8_t vector;
+    std::array<std::uint8_t, 3> pad;
+};
+struct xen_hvm_pagetable_dying {
+    std::uint16_t domid;
+    std::array<std::uint16_t, 3> pad;
+    std::uint64_t gpa;
+};
+struct xen_hvm_get_mem_type {
+    std::uint16_t domid;
+    std::uint16_t mem_type;
+    std::uint32_t pad;
+    std::uint64_t pfn;
+};
+struct xen_hvm_xentrace {
+    std::uint16_t event;
+    std::uint16_t extra_bytes;
+    std::array<std::uint8_t, 28> extra;
+};
+static_assert(sizeof(xen_hvm_xentrace) == 32);
+
+// ---- grant_table.h ----------------------------------------------------------------------------
+
+template <class W>
+struct gnttab_setup_table {
+    std::uint16_t dom;
+    std::uint32_t nr_frames;
+    std::int16_t status;
+    typename W::Word frame_list;
+    static constexpr auto fields(auto& self) {
+        auto& [d, nr, st, list] = self;
+        return std::tie(d, nr, st, list);
+    }
+};
+static_assert(sizeof(gnttab_setup_table<W32>) == 16 && sizeof(gnttab_setup_table<W64>) == 24);
+
+struct gnttab_query_size {
+    std::uint16_t dom;
+    std::uint16_t pad;
+    std::uint32_t nr_frames;
+    std::uint32_t max_nr_frames;
+    std::int16_t status;
+    std::uint16_t pad2;
+};
+static_assert(sizeof(gnttab_query_size) == 16);
+
+struct gnttab_get_version {
+    std::uint16_t dom;
+    std::uint16_t pad;
+    std::uint32_t version;
+};
+
+// ---- xen.h ------------------------------------------------------------------------------------
+
+template <class W>
+struct multicall_entry {
+    typename W::Word op;
+    typename W::Word result;
+    std::array<typename W::Word, 6> args;
+    static constexpr auto fields(auto& self) {
+        auto& [number, rc, values] = self;
+        return std::tie(number, rc, values);
+    }
+};
+static_assert(sizeof(multicall_entry<W32>) == 32 && sizeof(multicall_entry<W64>) == 64);
+
+// shared_info and vcpu_info: where their parts lie at each width (xen.h, arch-x86/xen.h).
+struct SharedInfoLayout {
+    std::uint32_t word_bytes;       // size of an event word
+    std::uint32_t vcpu_info_bytes;  // each of the 32 slots at the start
+    std::uint32_t pending_sel;      // in vcpu_info
+    std::uint32_t time;             // in vcpu_info
+    std::uint32_t evtchn_pending;   // in shared_info
+    std::uint32_t evtchn_mask;
+    std::uint32_t wc_version;
+    std::uint32_t wc_sec_hi;
+    std::uint32_t ports;  // how many the bitmaps hold
+};
+inline constexpr SharedInfoLayout kSharedInfo32 = {4, 64, 4, 32, 2048, 2176, 2304, 2340, 1024};
+inline constexpr SharedInfoLayout kSharedInfo64 = {8, 64, 8, 32, 2048, 2560, 3072, 3084, 4096};
+inline constexpr std::uint32_t kLegacyVcpus = 32;  // vcpu_info slots in shared_info
+
+// The PV console's page (io/console.h) and the xenstore page are described where they are used.
+
+}  // namespace xenshim::abi

@@ -1,0 +1,144 @@
+#include "xenshim/domain/domain.h"
+
+#include <algorithm>
+
+namespace xenshim {
+
+using namespace abi;
+
+Domain::Domain(Ports& ports, vmm::GuestMemory& memory, DomainConfig config)
+    : ports_(ports),
+      memory_(memory),
+      config_(std::move(config)),
+      shared_info_(ports, config_.vcpus),
+      event_channels_(ports, shared_info_,
+                      {.vcpus = config_.vcpus,
+                       .max_port = config_.max_event_port,
+                       .domid = config_.domid}),
+      physmap_(ports, memory, config_.memory),
+      params_(*config_.profile),
+      vcpus_(config_.vcpus) {
+    vcpus_[0].up = true;
+    vcpus_[0].initialised = true;
+}
+
+void Domain::latch_width(Width width) {
+    shared_info_.latch(width);
+    ports_.width_latched(width == Width::k64);
+    for (unsigned v = 0; v < vcpus(); ++v) {
+        ports_.vcpu_info_moved(v);
+    }
+}
+
+GuestResult<void> Domain::register_vcpu_info(unsigned vcpu, std::uint64_t gfn,
+                                             std::uint32_t offset) {
+    constexpr std::uint32_t kSize = 64;
+    {
+        const std::scoped_lock lock(mutex_);
+        // Order as measured: the place in the page, then what is known of the vCPU and the page.
+        if (offset > vmm::kPageSize - kSize) return refuse(XEN_ENXIO);
+        if (offset % sizeof(std::uint32_t) != 0) return refuse(XEN_ENXIO);
+        if (shared_info_.vcpu_info_moved(vcpu)) return refuse(XEN_EINVAL);
+        if (!physmap_.is_mapped(gfn)) return refuse(XEN_EINVAL);
+        std::byte* page = memory_.page(gfn);
+        if (page == nullptr) return refuse(XEN_EINVAL);
+        shared_info_.move_vcpu_info(vcpu, vmm::gfn_to_gpa(gfn) + offset, page + offset);
+    }
+    ports_.vcpu_info_moved(vcpu);
+    event_channels_.mark_all(vcpu);
+    return {};
+}
+
+std::optional<std::uint64_t> Domain::run_timers(unsigned id, std::uint64_t now_ns) {
+    Timers& timers = vcpus_[id].timers;
+    bool fire = false;
+    std::uint64_t once = timers.singleshot_ns.load();
+    if (once != 0 && once <= now_ns) {
+        timers.singleshot_ns = 0;
+        once = 0;
+        fire = true;
+    }
+    const std::uint64_t period = timers.period_ns.load();
+    std::uint64_t next = 0;
+    if (period != 0) {
+        next = timers.next_periodic_ns.load();
+        if (next <= now_ns) {
+            // One tick for all that were missed: the guest keeps its own count from the clock.
+            next += ((now_ns - next) / period + 1) * period;
+            timers.next_periodic_ns = next;
+            fire = true;
+        }
+    }
+    if (fire) event_channels_.raise_virq(VIRQ_TIMER, id);
+    if (once == 0 && next == 0) return std::nullopt;
+    if (once == 0) return next;
+    return next == 0 ? once : std::min(once, next);
+}
+
+bool Domain::poll_satisfied(unsigned id) {
+    const auto& ports = vcpus_[id].polled;
+    return std::any_of(ports.begin(), ports.end(), [&](Port port) {
+        const auto pending = event_channels_.pending(port);
+        return !pending || *pending;  // a port that was closed meanwhile will never come
+    });
+}
+
+void Domain::end_poll(unsigned id) {
+    if (vcpus_[id].polled.empty()) return;
+    vcpus_[id].polled.clear();
+    --event_channels_.pollers;
+}
+
+void Domain::set_shutdown_code(std::uint8_t reason) {
+    const std::scoped_lock lock(mutex_);
+    if (!shutdown_code_) shutdown_code_ = reason;
+}
+
+void Domain::shutdown(std::uint8_t reason) {
+    set_shutdown_code(reason);
+    std::uint8_t code = 0;
+    {
+        const std::scoped_lock lock(mutex_);
+        code = *shutdown_code_;
+    }
+    ports_.shutdown(code);
+}
+
+void Domain::vcpu_down(unsigned id) {
+    vcpus_[id].up = false;
+    const bool any = std::any_of(vcpus_.begin(), vcpus_.end(),
+                                 [](const DomainVcpu& v) { return v.up.load(); });
+    if (!any) {
+        shutdown(SHUTDOWN_poweroff);
+        return;
+    }
+    ports_.stop_vcpu(id);
+}
+
+GuestResult<std::uint32_t> Domain::watchdog(std::uint32_t id, std::uint32_t seconds) {
+    constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
+    const std::uint64_t deadline = ports_.system_time_ns() + seconds * kNsPerSecond;
+    const std::scoped_lock lock(mutex_);
+    if (id > watchdogs_.size()) return refuse(XEN_EINVAL);
+    if (id == 0) {
+        for (std::uint32_t i = 0; i < watchdogs_.size(); ++i) {
+            if (watchdogs_[i].in_use) continue;
+            watchdogs_[i] = {.in_use = true, .deadline_ns = deadline};
+            return i + 1;
+        }
+        return refuse(XEN_ENOSPC);
+    }
+    Watchdog& slot = watchdogs_[id - 1];
+    if (!slot.in_use) return refuse(XEN_EINVAL);
+    slot = seconds == 0 ? Watchdog{} : Watchdog{.in_use = true, .deadline_ns = deadline};
+    return 0u;
+}
+
+bool Domain::watchdog_expired(std::uint64_t now_ns) {
+    const std::scoped_lock lock(mutex_);
+    return std::any_of(watchdogs_.begin(), watchdogs_.end(), [&](const Watchdog& w) {
+        return w.in_use && w.deadline_ns <= now_ns;
+    });
+}
+
+}  // namespace xenshim

@@ -1,0 +1,126 @@
+// A domain: everything that Xen would know about one guest. Hypercall handlers work on it, the
+// transports deliver what it decides, and none of it knows KVM.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm/memory/guest_memory.h"
+#include "xenshim/abi/profile.h"
+#include "xenshim/domain/event_channels.h"
+#include "xenshim/domain/grant_table.h"
+#include "xenshim/domain/params.h"
+#include "xenshim/domain/physmap.h"
+#include "xenshim/domain/ports.h"
+#include "xenshim/domain/shared_info.h"
+
+namespace xenshim {
+
+// An entry of XENMEM_memory_map, in bytes; types as in the BIOS' E820.
+struct MapEntry {
+    std::uint64_t base = 0;
+    std::uint64_t size = 0;
+    std::uint32_t type = 0;
+};
+
+struct DomainConfig {
+    const abi::Profile* profile = nullptr;
+    std::uint16_t domid = 1;
+    unsigned vcpus = 1;
+    std::uint32_t max_event_port = 1023;
+    std::array<std::uint8_t, 16> uuid{};
+    std::vector<MapEntry> memory_map;
+    Physmap::Accounts memory{};
+};
+
+// Timers of one vCPU, in system time; 0: off. Changed only by the thread that runs the vCPU, but
+// for stop_periodic_timer, which any vCPU may ask for.
+struct Timers {
+    std::atomic<std::uint64_t> singleshot_ns{0};
+    std::atomic<std::uint64_t> period_ns{0};
+    std::atomic<std::uint64_t> next_periodic_ns{0};
+};
+
+struct DomainVcpu {
+    std::atomic<bool> up{false};
+    std::atomic<bool> initialised{false};
+    std::atomic<std::uint8_t> upcall_vector{0};
+    std::atomic<std::uint64_t> runstate_gpa{kNoGfn};
+    Timers timers;
+    // SCHEDOP_poll: the ports that this vCPU sleeps for. Its own thread only.
+    std::vector<Port> polled;
+    // When the vCPU came to be and when it went up: the whole of its runstate that user space
+    // can know. ns of system time.
+    std::uint64_t up_since_ns = 0;
+};
+
+class Domain {
+  public:
+    Domain(Ports& ports, vmm::GuestMemory& memory, DomainConfig config);
+
+    const DomainConfig& config() const { return config_; }
+    const abi::Profile& profile() const { return *config_.profile; }
+    Ports& ports() { return ports_; }
+    vmm::GuestMemory& memory() { return memory_; }
+    SharedInfo& shared_info() { return shared_info_; }
+    EventChannels& event_channels() { return event_channels_; }
+    Physmap& physmap() { return physmap_; }
+    Params& params() { return params_; }
+    GrantTable& grants() { return grants_; }
+    DomainVcpu& vcpu(unsigned id) { return vcpus_[id]; }
+    unsigned vcpus() const { return config_.vcpus; }
+
+    bool is_self(std::uint16_t domid) const {
+        return domid == abi::DOMID_SELF || domid == config_.domid;
+    }
+
+    // The width of shared_info follows the vCPU that writes the hypercall page's MSR or sets
+    // CALLBACK_IRQ.
+    void latch_width(abi::Width width);
+
+    // VCPUOP_register_vcpu_info.
+    GuestResult<void> register_vcpu_info(unsigned vcpu, std::uint64_t gfn, std::uint32_t offset);
+
+    // Fires what is due for this vCPU and says when the next timer is; its own thread only.
+    std::optional<std::uint64_t> run_timers(unsigned vcpu, std::uint64_t now_ns);
+
+    // A vCPU that polls looks whether it may go on.
+    bool poll_satisfied(unsigned vcpu);
+    void end_poll(unsigned vcpu);
+
+    // Ends the domain. The first reason counts, also one left by SCHEDOP_shutdown_code.
+    void shutdown(std::uint8_t reason);
+    void set_shutdown_code(std::uint8_t reason);
+    // A vCPU goes down; the last one takes the domain with it (power-off).
+    void vcpu_down(unsigned vcpu);
+
+    struct Watchdog {
+        bool in_use = false;
+        std::uint64_t deadline_ns = 0;
+    };
+    // SCHEDOP_watchdog: id 0 allocates. The slot's id, or 0 when an existing one was changed.
+    GuestResult<std::uint32_t> watchdog(std::uint32_t id, std::uint32_t seconds);
+    // True when a watchdog's time is over.
+    bool watchdog_expired(std::uint64_t now_ns);
+
+  private:
+    Ports& ports_;
+    vmm::GuestMemory& memory_;
+    const DomainConfig config_;
+    SharedInfo shared_info_;
+    EventChannels event_channels_;
+    Physmap physmap_;
+    Params params_;
+    GrantTable grants_;
+    std::vector<DomainVcpu> vcpus_;
+    std::mutex mutex_;  // guards shutdown_code_, watchdogs_ and the registration of vcpu_info
+    std::optional<std::uint8_t> shutdown_code_;
+    std::array<Watchdog, 2> watchdogs_;
+};
+
+}  // namespace xenshim

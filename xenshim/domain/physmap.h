@@ -1,0 +1,69 @@
+// The guest's physical memory map: which gfn holds RAM, one of our own pages (shared_info, a grant
+// frame), or nothing; and the accounts that memory_op reports. Answers as measured on Xen 4.17.7.
+//
+// RAM lies in slots that never change shape. A page that the guest gives back becomes a hole: its
+// host memory is freed at once and it no longer counts, but KVM cannot take one page out of a
+// slot, so a guest that touches it all the same reads zeroes (on Xen: ones) and makes the host
+// spend a page again, which housekeeping finds and frees (reclaim_touched).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "vmm/memory/guest_memory.h"
+#include "xenshim/abi/errno.h"
+#include "xenshim/domain/ports.h"
+
+namespace xenshim {
+
+class Physmap {
+  public:
+    struct Accounts {
+        std::uint64_t current = 0;  // pages that the domain has
+        std::uint64_t maximum = 0;  // pages that it may have
+        std::uint64_t highest_gfn = 0;
+    };
+    Physmap(Ports& ports, vmm::GuestMemory& memory, Accounts at_start);
+
+    Accounts accounts() const;
+
+    // One page given back, or taken. False: nothing was there, or no more may be had.
+    bool decrease(std::uint64_t gfn);
+    bool populate(std::uint64_t gfn);
+    // A page allotted without a place in the map (increase_reservation of a translated guest).
+    bool increase();
+
+    // XENMEM_add_to_physmap: our page `page` at `gfn`, away from where it was.
+    GuestResult<void> place_own(std::uint32_t page, std::uint64_t gfn);
+    // XENMAPSPACE_gmfn: the RAM page at `from` moves to `to`.
+    GuestResult<void> move(std::uint64_t from, std::uint64_t to);
+    // XENMEM_remove_from_physmap.
+    GuestResult<void> remove(std::uint64_t gfn);
+
+    // Where an own page is now; kNoGfn: nowhere.
+    std::uint64_t gfn_of_own(std::uint32_t page) const;
+    bool has_ram(std::uint64_t gfn) const;
+    // Whether anything (RAM or an own page) is there.
+    bool is_mapped(std::uint64_t gfn) const;
+
+  private:
+    enum class Kind { kNothing, kRam, kOwn };
+    Kind kind_locked(std::uint64_t gfn) const;
+    // Empties `gfn`, whatever is there.
+    void clear_locked(std::uint64_t gfn);
+    bool put_ram_locked(std::uint64_t gfn);
+    void note_mapped_locked(std::uint64_t gfn);
+
+    Ports& ports_;
+    vmm::GuestMemory& memory_;
+    mutable std::mutex mutex_;
+    Accounts accounts_;
+    std::map<std::uint64_t, std::uint32_t> own_at_;  // gfn -> own page
+    std::map<std::uint32_t, std::uint64_t> gfn_of_;  // own page -> gfn
+    std::set<std::uint64_t> outside_;                // RAM pages outside the slots
+    std::set<std::uint32_t> lost_;  // grant frames whose gfn was given back: gone for good, as on Xen
+};
+
+}  // namespace xenshim

@@ -1,0 +1,83 @@
+// What a domain asks of the machine that carries it. The machine implements it over KVM; tests
+// implement it over plain memory. Nothing below this interface knows hypercalls.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace xenshim {
+
+// A register state to start a vCPU in (VCPUOP_initialise), in the terms of public/hvm/hvm_vcpu.h.
+struct VcpuContext {
+    struct Segment {
+        std::uint64_t base = 0;
+        std::uint32_t limit = 0;
+        std::uint16_t attributes = 0;
+    };
+    std::uint64_t gpr[8] = {};  // rax rcx rdx rbx rsp rbp rsi rdi
+    std::uint64_t rip = 0, rflags = 2;
+    std::uint64_t cr0 = 0, cr3 = 0, cr4 = 0, efer = 0;
+    Segment cs, ds, es, ss, tr;
+};
+
+class Ports {
+  public:
+    virtual ~Ports() = default;
+
+    // ---- memory: pages that the VMM owns (shared_info, grant frames) and guest RAM --------------
+
+    // Host address of one of our own pages; `page` counts from 0 and is below own_pages().
+    virtual std::byte* own_page(std::uint32_t page) = 0;
+    virtual std::uint32_t own_pages() const = 0;
+    // Shows an own page at `gfn`, in place of what is there. False: no room for one more.
+    virtual bool show_own_page(std::uint64_t gfn, std::uint32_t page) = 0;
+    virtual void hide_own_page(std::uint64_t gfn) = 0;
+    // Whether `gfn` lies in memory that always has a slot (RAM, special pages, ACPI).
+    virtual bool in_slot(std::uint64_t gfn) const = 0;
+    // Gives pages inside a slot back to the host; they read as zeroes afterwards.
+    virtual void free_pages(std::uint64_t gfn, std::uint64_t count) = 0;
+    // A page of RAM outside every slot. False: no room for one more.
+    virtual bool add_ram_page(std::uint64_t gfn) = 0;
+    virtual void remove_ram_page(std::uint64_t gfn) = 0;
+    // gfns at or above this one do not exist for the guest's CPU.
+    virtual std::uint64_t gfn_limit() const = 0;
+
+    // ---- vCPUs ----------------------------------------------------------------------------------
+
+    // upcall_pending of this vCPU was set: raise the upcall. Any thread.
+    virtual void upcall(unsigned vcpu) = 0;
+    // A condition that a blocked vCPU waits for may have come true. Any thread.
+    virtual void wake(unsigned vcpu) = 0;
+    // HVM_PARAM_CALLBACK_IRQ changed.
+    virtual void callback_changed(std::uint64_t value) = 0;
+    // A vCPU's own upcall vector (HVMOP_set_evtchn_upcall_vector) changed.
+    virtual void upcall_vector_changed(unsigned vcpu, std::uint8_t vector) = 0;
+    // vcpu_info moved, or shared_info did: the clock and in-kernel users follow it.
+    virtual void vcpu_info_moved(unsigned vcpu) = 0;
+    // shared_info is now at `gfn` (or nowhere: kNoGfn).
+    virtual void shared_info_moved(std::uint64_t gfn) = 0;
+    virtual void runstate_area_moved(unsigned vcpu) = 0;
+    // The width of shared_info was latched.
+    virtual void width_latched(bool is_64bit) = 0;
+    // This vCPU's timer deadlines changed. Only the thread that runs the vCPU.
+    virtual void timers_changed(unsigned vcpu) = 0;
+    virtual void start_vcpu(unsigned vcpu, const VcpuContext* context) = 0;
+    virtual void stop_vcpu(unsigned vcpu) = 0;
+    virtual void send_nmi(unsigned vcpu) = 0;
+
+    // ---- the rest -------------------------------------------------------------------------------
+
+    // System time as the guest's clock shows it, ns.
+    virtual std::uint64_t system_time_ns() = 0;
+    // SCHEDOP_shutdown: the domain ends with this reason. No vCPU runs another instruction.
+    virtual void shutdown(std::uint8_t reason) = 0;
+};
+
+inline constexpr std::uint64_t kNoGfn = ~std::uint64_t{0};
+// Own pages: shared_info, then the grant table's frames.
+inline constexpr std::uint32_t kSharedInfoPage = 0;
+inline constexpr std::uint32_t kFirstGrantPage = 1;
+inline constexpr std::uint32_t kMaxGrantFrames = 64;
+inline constexpr std::uint32_t kOwnPages = kFirstGrantPage + kMaxGrantFrames;
+
+}  // namespace xenshim

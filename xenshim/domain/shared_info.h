@@ -1,0 +1,73 @@
+// shared_info and the vcpu_infos: the words through which Xen and its guest exchange events.
+//
+// The page is ours and the guest writes it at the same time, so every access is one atomic word.
+// Bitmaps are handled as 32-bit words at either width: on a little-endian CPU bit n of an array of
+// 64-bit words is bit n%32 of 32-bit word n/32.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "vmm/memory/guest_memory.h"
+#include "xenshim/abi/structs.h"
+#include "xenshim/abi/width.h"
+#include "xenshim/domain/ports.h"
+
+namespace xenshim {
+
+class SharedInfo {
+  public:
+    SharedInfo(Ports& ports, unsigned vcpus);
+
+    // The layout follows the width that was latched (hypercall page MSR, CALLBACK_IRQ).
+    void latch(abi::Width width);
+    bool is_64bit() const { return layout() == &abi::kSharedInfo64; }
+    const abi::SharedInfoLayout* layout() const { return layout_.load(std::memory_order_acquire); }
+
+    // The real time at system time 0.
+    void set_wall_clock(std::uint64_t sec, std::uint32_t nsec);
+
+    bool set_pending(std::uint32_t port);    // returns what the bit was
+    bool clear_pending(std::uint32_t port);  // returns what the bit was
+    bool is_pending(std::uint32_t port) const;
+    bool is_masked(std::uint32_t port) const;
+    bool clear_mask(std::uint32_t port);  // returns what the bit was
+    void set_mask(std::uint32_t port);
+
+    // vcpu_info: in shared_info for the first 32 vCPUs until the guest moves it.
+    // Null `at`: a vCPU without one (id >= 32, not registered); its events wait in a page of ours.
+    void move_vcpu_info(unsigned vcpu, vmm::Gpa gpa, std::byte* at);
+    bool vcpu_info_moved(unsigned vcpu) const { return slots_[vcpu].moved; }
+    // Guest physical address, or nothing when neither registered nor shared_info mapped.
+    std::optional<vmm::Gpa> vcpu_info_gpa(unsigned vcpu, std::uint64_t shared_info_gfn) const;
+    bool set_selector(unsigned vcpu, std::uint32_t port);  // returns what the bit was
+    void set_all_selectors(unsigned vcpu);
+    bool set_upcall_pending(unsigned vcpu);  // returns what it was
+    bool upcall_pending(unsigned vcpu) const;
+    void clear_upcall_mask(unsigned vcpu);
+
+    // Every port masked, no port pending: as after EVTCHNOP_reset.
+    void clear_all();
+
+  private:
+    struct Slot {
+        std::atomic<std::byte*> moved_to{nullptr};
+        vmm::Gpa gpa{};
+        bool moved = false;
+        alignas(64) std::byte own[64] = {};
+    };
+
+    std::byte* vcpu_info(unsigned vcpu) const;
+    std::atomic_ref<std::uint32_t> bitmap_word(std::uint32_t base, std::uint32_t bit) const;
+    void write_wall_clock();
+
+    std::byte* page_;
+    std::atomic<const abi::SharedInfoLayout*> layout_{&abi::kSharedInfo32};
+    mutable std::vector<Slot> slots_;
+    std::uint64_t wall_sec_ = 0;
+    std::uint32_t wall_nsec_ = 0;
+};
+
+}  // namespace xenshim

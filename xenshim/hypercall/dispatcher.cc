@@ -1,0 +1,64 @@
+#include "xenshim/hypercall/dispatcher.h"
+
+#include <array>
+
+#include "xenshim/abi/continuation.h"
+#include "xenshim/hypercall/handlers.h"
+
+namespace xenshim {
+namespace {
+
+using namespace abi;
+
+constexpr std::array kHypercalls = {
+    HypercallRow{HYPERVISOR_memory_op, "memory_op", memory_op},
+    HypercallRow{HYPERVISOR_multicall, "multicall", multicall},
+    HypercallRow{HYPERVISOR_set_timer_op, "set_timer_op", set_timer_op},
+    HypercallRow{HYPERVISOR_xen_version, "xen_version", xen_version},
+    HypercallRow{HYPERVISOR_console_io, "console_io", console_io},
+    HypercallRow{HYPERVISOR_grant_table_op, "grant_table_op", grant_table_op},
+    HypercallRow{HYPERVISOR_vm_assist, "vm_assist", vm_assist},
+    HypercallRow{HYPERVISOR_vcpu_op, "vcpu_op", vcpu_op},
+    HypercallRow{HYPERVISOR_sched_op, "sched_op", sched_op},
+    HypercallRow{HYPERVISOR_event_channel_op, "event_channel_op", event_channel_op},
+    HypercallRow{HYPERVISOR_physdev_op, "physdev_op", physdev_op},
+    HypercallRow{HYPERVISOR_hvm_op, "hvm_op", hvm_op},
+};
+
+constexpr std::size_t kNumbers = 64;
+
+constexpr auto kByNumber = [] {
+    std::array<Outcome (*)(Call&), kNumbers> table{};
+    for (const HypercallRow& row : kHypercalls) {
+        table[row.number] = row.handler;
+    }
+    return table;
+}();
+
+}  // namespace
+
+std::span<const HypercallRow> hypercalls() {
+    return kHypercalls;
+}
+
+Outcome dispatch(Call& call) {
+    const std::uint64_t number = call.request().number;  // all 64 bits count, since Xen 4.8
+    if (number >= kNumbers || kByNumber[number] == nullptr) return Call::fail(XEN_ENOSYS);
+    return kByNumber[number](call);
+}
+
+Reply run_hypercall(Domain& domain, GuestAccess& access, Preemption& preemption, unsigned vcpu,
+                    const Request& request) {
+    // Privilege comes before existence: ring 3 with a bogus number hears -EPERM.
+    if (request.cpl != 0) return Finish{-std::int64_t{XEN_EPERM}};
+    preemption.enter();
+    Call call(domain, access, preemption, vcpu, request);
+    const Outcome outcome = dispatch(call);
+    if (const auto* done = std::get_if<Done>(&outcome)) return Finish{done->result};
+    if (const auto* progress = std::get_if<Continue>(&outcome)) {
+        return encode_continuation(domain.profile(), request, *progress);
+    }
+    return *std::get_if<Block>(&outcome);
+}
+
+}  // namespace xenshim

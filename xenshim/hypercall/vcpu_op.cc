@@ -1,0 +1,206 @@
+// HYPERVISOR_vcpu_op (Xen's common/domain.c and arch/x86/domain.c).
+#include <bit>
+
+#include "xenshim/hypercall/handlers.h"
+
+namespace xenshim {
+
+using namespace abi;
+
+namespace {
+
+constexpr std::uint64_t kShortestPeriodNs = 1'000'000;
+// Beyond this, Xen's arithmetic on periods would overflow (STIME_DELTA_MAX).
+constexpr std::uint64_t kLongestPeriodNs = (std::uint64_t{1} << 62) - 1;
+
+VcpuContext from_32(const vcpu_hvm_x86_32& r) {
+    VcpuContext c;
+    const std::uint64_t gpr[8] = {r.eax, r.ecx, r.edx, r.ebx, r.esp, r.ebp, r.esi, r.edi};
+    std::copy(std::begin(gpr), std::end(gpr), c.gpr);
+    c.rip = r.eip;
+    c.rflags = r.eflags;
+    c.cr0 = r.cr0;
+    c.cr3 = r.cr3;
+    c.cr4 = r.cr4;
+    c.efer = r.efer;
+    c.cs = {r.cs_base, r.cs_limit, r.cs_ar};
+    c.ds = {r.ds_base, r.ds_limit, r.ds_ar};
+    c.ss = {r.ss_base, r.ss_limit, r.ss_ar};
+    c.es = {r.es_base, r.es_limit, r.es_ar};
+    c.tr = {r.tr_base, r.tr_limit, r.tr_ar};
+    return c;
+}
+
+VcpuContext from_64(const vcpu_hvm_x86_64& r) {
+    VcpuContext c;
+    const std::uint64_t gpr[8] = {r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi};
+    std::copy(std::begin(gpr), std::end(gpr), c.gpr);
+    c.rip = r.rip;
+    c.rflags = r.rflags;
+    c.cr0 = r.cr0;
+    c.cr3 = r.cr3;
+    c.cr4 = r.cr4;
+    c.efer = r.efer;
+    c.cs = {0, UINT32_MAX, 0xa9b};  // 64-bit code
+    c.ds = c.ss = c.es = {0, UINT32_MAX, 0xc93};
+    c.tr = {0, 0x67, 0x8b};
+    return c;
+}
+
+// What no CPU would start with is refused here, so that KVM is never asked for it.
+bool plausible(const VcpuContext& c) {
+    constexpr std::uint64_t kPe = 1, kPg = 1u << 31, kPae = 1u << 5;
+    constexpr std::uint64_t kLme = 1u << 8, kLma = 1u << 10;
+    if ((c.cr0 & kPg) != 0 && (c.cr0 & kPe) == 0) return false;
+    if ((c.efer & kLma) != 0 && ((c.cr0 & kPg) == 0 || (c.cr4 & kPae) == 0)) return false;
+    if (((c.efer & kLma) != 0) != ((c.efer & kLme) != 0 && (c.cr0 & kPg) != 0)) return false;
+    return (c.cs.attributes & 0x90) == 0x90;  // a present code segment
+}
+
+GuestResult<void> initialise(Call& call, std::uint32_t id) {
+    const auto context = TRY(call.read<vcpu_hvm_context>(call.handle(2)));
+    DomainVcpu& vcpu = call.domain().vcpu(id);
+    if (vcpu.initialised) return refuse(XEN_EEXIST);
+    VcpuContext to;
+    if (context.mode == 0) {
+        vcpu_hvm_x86_32 regs;
+        std::memcpy(&regs, context.regs.data(), sizeof regs);
+        to = from_32(regs);
+    } else if (context.mode == 1) {
+        vcpu_hvm_x86_64 regs;
+        std::memcpy(&regs, context.regs.data(), sizeof regs);
+        to = from_64(regs);
+    } else {
+        return refuse(XEN_EINVAL);
+    }
+    if (!plausible(to)) return refuse(XEN_EINVAL);
+    if (vcpu.initialised.exchange(true)) return refuse(XEN_EEXIST);
+    call.domain().ports().start_vcpu(id, &to);  // takes effect with VCPUOP_up
+    return {};
+}
+
+GuestResult<void> up(Call& call, std::uint32_t id) {
+    DomainVcpu& vcpu = call.domain().vcpu(id);
+    if (!vcpu.initialised) return refuse(XEN_EINVAL);
+    if (!vcpu.up.exchange(true)) {
+        vcpu.up_since_ns = call.domain().ports().system_time_ns();
+        call.domain().ports().start_vcpu(id, nullptr);
+    }
+    return {};
+}
+
+// What user space knows of a vCPU's time: it runs since it is up, and before that was offline.
+vcpu_runstate_info<W64> runstate_of(Domain& domain, unsigned id) {
+    constexpr std::uint32_t kRunning = 0, kOffline = 3;
+    const std::uint64_t now = domain.ports().system_time_ns();
+    const DomainVcpu& vcpu = domain.vcpu(id);
+    vcpu_runstate_info<W64> info{};
+    if (vcpu.up) {
+        info.state = kRunning;
+        info.state_entry_time = vcpu.up_since_ns;
+        info.time[kRunning] = now - std::min(now, vcpu.up_since_ns);
+        info.time[kOffline] = vcpu.up_since_ns;
+    } else {
+        info.state = kOffline;
+        info.time[kOffline] = now;
+    }
+    return info;
+}
+
+GuestResult<void> register_runstate_area(Call& call, std::uint32_t id) {
+    const vmm::Gva area{TRY(call.read<std::uint64_t>(call.handle(2)))};
+    const std::uint64_t mask = call.is_64bit() ? UINT64_MAX : UINT32_MAX;
+    const vmm::Gva at{area.value & mask};
+    // Written at once, so that the guest finds it filled. An address that does not translate is
+    // not an error on Xen: the area is then just never written.
+    const std::uint64_t size =
+        call.is_64bit() ? sizeof(vcpu_runstate_info<W64>) : sizeof(vcpu_runstate_info<W32>);
+    const auto gpa = call.access().translate(at);
+    DomainVcpu& vcpu = call.domain().vcpu(id);
+    if (gpa && gpa->offset() + size <= vmm::kPageSize) {
+        vcpu.runstate_gpa = gpa->value;
+    } else {
+        vcpu.runstate_gpa = kNoGfn;
+    }
+    const auto written = call.write_wide<vcpu_runstate_info>(at, runstate_of(call.domain(), id));
+    static_cast<void>(written);
+    call.domain().ports().runstate_area_moved(id);
+    return {};
+}
+
+GuestResult<void> set_periodic(Call& call, std::uint32_t id) {
+    const auto period = TRY(call.read<std::uint64_t>(call.handle(2)));
+    if (period < kShortestPeriodNs || period > kLongestPeriodNs) return refuse(XEN_EINVAL);
+    if (id != call.vcpu()) return refuse(XEN_EINVAL);
+    Timers& timers = call.domain().vcpu(id).timers;
+    timers.next_periodic_ns = call.domain().ports().system_time_ns() + period;
+    timers.period_ns = period;
+    call.domain().ports().timers_changed(id);
+    return {};
+}
+
+GuestResult<void> set_singleshot(Call& call, std::uint32_t id) {
+    if (id != call.vcpu()) return refuse(XEN_EINVAL);
+    const auto set = TRY(call.read_wide<vcpu_set_singleshot_timer>(call.handle(2)));
+    // A deadline in the past fires at once. 0 means off in our own books, so it becomes 1.
+    call.domain().vcpu(id).timers.singleshot_ns = set.timeout_abs_ns == 0 ? 1 : set.timeout_abs_ns;
+    call.domain().ports().timers_changed(id);
+    return {};
+}
+
+}  // namespace
+
+Outcome vcpu_op(Call& call) {
+    Domain& domain = call.domain();
+    const auto id = call.arg<std::uint32_t>(1);
+    if (id >= domain.vcpus()) return Call::fail(XEN_ENOENT);
+    DomainVcpu& vcpu = domain.vcpu(id);
+    const vmm::Gva arg = call.handle(2);
+
+    switch (call.arg<std::uint32_t>(0)) {
+        case VCPUOP_initialise: return Call::result(initialise(call, id));
+        case VCPUOP_up: return Call::result(up(call, id));
+
+        case VCPUOP_down:
+            if (vcpu.up) domain.vcpu_down(id);
+            return Call::ok();
+
+        case VCPUOP_is_up: return Call::ok(vcpu.up ? 1 : 0);
+
+        case VCPUOP_get_runstate_info:
+            return Call::result(
+                call.write_wide<vcpu_runstate_info>(arg, runstate_of(domain, id)));
+
+        case VCPUOP_register_runstate_memory_area:
+            return Call::result(register_runstate_area(call, id));
+
+        case VCPUOP_set_periodic_timer: return Call::result(set_periodic(call, id));
+
+        case VCPUOP_stop_periodic_timer: vcpu.timers.period_ns = 0; return Call::ok();
+
+        case VCPUOP_set_singleshot_timer: return Call::result(set_singleshot(call, id));
+
+        case VCPUOP_stop_singleshot_timer:
+            if (id != call.vcpu()) return Call::fail(XEN_EINVAL);
+            vcpu.timers.singleshot_ns = 0;
+            domain.ports().timers_changed(id);
+            return Call::ok();
+
+        case VCPUOP_register_vcpu_info:
+            return call.in<vcpu_register_vcpu_info>(
+                arg, [&](auto& op) { return domain.register_vcpu_info(id, op.mfn, op.offset); });
+
+        case VCPUOP_send_nmi:
+            if (arg.value != 0) return Call::fail(XEN_EINVAL);
+            domain.ports().send_nmi(id);
+            return Call::ok();
+
+        case VCPUOP_get_physid: return Call::fail(XEN_EINVAL);
+
+        // A second copy of the clock, for user space. KVM feeds one per vCPU, which is vcpu_info's;
+        // Linux goes without when it is refused.
+        default: return Call::fail(XEN_ENOSYS);
+    }
+}
+
+}  // namespace xenshim

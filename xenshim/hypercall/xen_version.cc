@@ -1,0 +1,95 @@
+// HYPERVISOR_xen_version (Xen's common/kernel.c), and the small calls that need no file of their
+// own: console_io, vm_assist, physdev_op.
+#include <array>
+#include <cstring>
+
+#include "xenshim/hypercall/handlers.h"
+
+namespace xenshim {
+
+using namespace abi;
+
+namespace {
+
+template <std::size_t N>
+std::array<char, N> text(std::string_view from) {
+    std::array<char, N> out{};
+    std::memcpy(out.data(), from.data(), std::min(from.size(), N - 1));
+    return out;
+}
+
+struct CompileInfo {
+    std::array<char, 64> compiler;
+    std::array<char, 16> compile_by;
+    std::array<char, 32> compile_domain;
+    std::array<char, 32> compile_date;
+};
+static_assert(sizeof(CompileInfo) == 144);
+
+}  // namespace
+
+Outcome xen_version(Call& call) {
+    const vmm::Gva arg = call.handle(1);
+    const Profile& profile = call.profile();
+    switch (call.arg<std::uint32_t>(0)) {
+        case XENVER_version: return Call::ok((profile.major << 16) | profile.minor);
+
+        case XENVER_extraversion:
+            return Call::result(call.write(arg, text<16>(profile.extraversion)));
+
+        case XENVER_compile_info:
+            return Call::result(call.write(arg, CompileInfo{.compiler = text<64>("xenolith"),
+                                                            .compile_by = text<16>("xenolith"),
+                                                            .compile_domain = text<32>(""),
+                                                            .compile_date = text<32>("")}));
+
+        case XENVER_capabilities:
+            return Call::result(call.write(arg, text<1024>(profile.capabilities)));
+
+        case XENVER_changeset: return Call::result(call.write(arg, text<64>("")));
+
+        case XENVER_platform_parameters:
+            // Where Xen's own address space starts: nothing to a translated guest, and 0 to a
+            // 32-bit one.
+            if (call.is_64bit()) return Call::result(call.write(arg, profile.virt_start));
+            return Call::result(call.write(arg, std::uint32_t{0}));
+
+        case XENVER_get_features:
+            return call.in_out<xen_feature_info>(arg, [&](auto& info) -> GuestResult<void> {
+                if (info.submap_idx != 0) return refuse(XEN_EINVAL);
+                info.submap = profile.features;
+                return {};
+            });
+
+        case XENVER_pagesize:
+            return arg.value == 0 ? Call::ok(vmm::kPageSize) : Call::fail(XEN_EINVAL);
+
+        case XENVER_guest_handle: return Call::result(call.write(arg, call.domain().config().uuid));
+
+        case XENVER_commandline: return Call::result(call.write(arg, text<1024>("<denied>")));
+
+        case XENVER_build_id: return Call::fail(XEN_EPERM);
+
+        default: return Call::fail(XEN_ENOSYS);
+    }
+}
+
+// The hypervisor's own console is not for guests (release builds of Xen).
+Outcome console_io(Call&) {
+    return Call::fail(XEN_EPERM);
+}
+
+Outcome vm_assist(Call& call) {
+    constexpr std::uint32_t kEnable = 0, kDisable = 1;
+    constexpr std::uint32_t kRunstateUpdateFlag = 5;  // the one assist that is not PV-only
+    if (call.arg<std::uint32_t>(1) != kRunstateUpdateFlag) return Call::fail(XEN_EINVAL);
+    const auto command = call.arg<std::uint32_t>(0);
+    return command == kEnable || command == kDisable ? Call::ok() : Call::fail(XEN_ENOSYS);
+}
+
+// Physical interrupts are not routed to event channels (XENFEAT_hvm_pirqs is absent).
+Outcome physdev_op(Call&) {
+    return Call::fail(XEN_ENOSYS);
+}
+
+}  // namespace xenshim
