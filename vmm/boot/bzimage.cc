@@ -1,15 +1,14 @@
 #include "vmm/boot/bzimage.h"
 
-#include <lzma.h>
-#include <zlib.h>
-#include <zstd.h>
-
 #include <algorithm>
 #include <array>
 #include <climits>
 #include <cstring>
+#include <lzma.h>
 #include <memory>
-#include <optional>
+#include <string_view>
+#include <zlib.h>
+#include <zstd.h>
 
 namespace vmm::boot {
 namespace {
@@ -32,7 +31,9 @@ constexpr std::size_t kSizeField = 4;
 // More than any kernel's xz dictionary; liblzma takes this much before it sees any data.
 constexpr std::uint64_t kXzMemoryLimit = std::uint64_t{512} << 20;
 
-constexpr std::size_t kFirstOutput = std::size_t{1} << 20;
+constexpr std::size_t kSmallestOutput = std::size_t{64} << 10;
+constexpr std::size_t kUsualRatio = 4;
+constexpr std::size_t kHighestRatio = 64;  // of kernels by far; others grow as they go
 
 bool starts_with(Packed bytes, std::string_view magic) {
     return bytes.size() >= magic.size() &&
@@ -90,9 +91,10 @@ class Gzip final : public Decoder {
 
 class Xz final : public Decoder {
   public:
-    static constexpr std::string_view kMagicBytes{"\xfd"
-                                                  "7zXZ\0",
-                                                  6};
+    static constexpr std::string_view kMagicBytes{
+        "\xfd"
+        "7zXZ\0",
+        6};
 
     Xz() { ready_ = lzma_stream_decoder(&stream_, kXzMemoryLimit, 0) == LZMA_OK; }
     ~Xz() override { lzma_end(&stream_); }
@@ -163,10 +165,13 @@ Result<std::unique_ptr<Decoder>> decoder_for(Packed packed, const std::string& n
 
 // The size the packer noted at the end: worth a first guess and no more, for it may be anything.
 std::size_t size_hint(Packed packed, std::uint64_t limit) {
-    if (packed.size() < kSizeField) return kFirstOutput;
-    const auto noted = field<std::uint32_t>(packed, packed.size() - kSizeField);
+    const auto noted =
+        packed.size() < kSizeField ? 0 : field<std::uint32_t>(packed, packed.size() - kSizeField);
     // One byte more than noted, so that the end of the stream is seen without growing.
-    return noted == 0 || noted > limit ? kFirstOutput : std::size_t{noted} + 1;
+    if (noted != 0 && noted <= limit && noted / kHighestRatio <= packed.size()) {
+        return std::size_t{noted} + 1;
+    }
+    return std::max(packed.size() * kUsualRatio, kSmallestOutput);
 }
 
 }  // namespace
@@ -189,8 +194,9 @@ bool is_gzip(Packed file) {
 Result<Packed> bzimage_payload(Packed file, const std::string& name) {
     if (!is_bzimage(file)) return user_error(name + ": not a Linux bzImage");
     if (field<std::uint16_t>(file, kVersion) < kFirstVersionWithPayload) {
-        return user_error(name + ": a bzImage of a boot protocol before 2.08 (Linux 2.6.26), "
-                                 "which does not say where its kernel is");
+        return user_error(name +
+                          ": a bzImage of a boot protocol before 2.08 (Linux 2.6.26), "
+                          "which does not say where its kernel is");
     }
     // Zero stands for four setup sectors; the boot sector comes before them.
     const auto sectors = field<std::uint8_t>(file, kSetupSectors);

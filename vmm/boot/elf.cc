@@ -1,12 +1,12 @@
 #include "vmm/boot/elf.h"
 
-#include <elf.h>
-
 #include <algorithm>
+#include <array>
 #include <cinttypes>
 #include <concepts>
 #include <cstdio>
 #include <cstring>
+#include <elf.h>
 #include <type_traits>
 
 namespace vmm::boot {
@@ -20,6 +20,10 @@ constexpr std::uint32_t kNoteGuestVersion = 7;
 constexpr std::uint32_t kNoteLoader = 8;
 constexpr std::uint32_t kNotePhys32Entry = 18;
 constexpr char kXenOwner[] = "Xen";  // with its NUL: four bytes
+
+// No real image has as many by far; without a limit, a small file could keep us busy for hours.
+constexpr std::size_t kMaxSegments = 256;
+constexpr std::size_t kMaxNotes = 4096;
 
 struct Elf32 {
     using Header = Elf32_Ehdr;
@@ -43,8 +47,7 @@ bool inside(File file, std::uint64_t offset, std::uint64_t size) {
 }
 
 template <class T>
-    requires std::is_trivially_copyable_v<T>
-std::optional<T> read_at(File file, std::uint64_t offset) {
+requires std::is_trivially_copyable_v<T> std::optional<T> read_at(File file, std::uint64_t offset) {
     if (!inside(file, offset, sizeof(T))) return std::nullopt;
     T copy;
     std::memcpy(&copy, file.data() + offset, sizeof(T));
@@ -101,10 +104,11 @@ Result<void> take_xen_note(XenNotes& notes, std::uint32_t type, File desc,
 // Goes through one segment's or section's notes. Names and descriptors are padded to 4 bytes in
 // both classes, whatever the alignment says. A note that runs over the end stops the walk: the
 // rest cannot be told apart.
-Result<void> read_notes(XenNotes& notes, File area, const std::string& name) {
+Result<void> read_notes(XenNotes& notes, File area, std::size_t& seen, const std::string& name) {
     constexpr auto kPadded = [](std::uint64_t n) { return (n + 3) & ~std::uint64_t{3}; };
     // The same structure in both classes.
     while (const auto header = read_at<Elf32_Nhdr>(area, 0)) {
+        if (++seen > kMaxNotes) return user_error(name + ": too many ELF notes");
         const std::uint64_t owner_at = sizeof(Elf32_Nhdr);
         const std::uint64_t desc_at = owner_at + kPadded(header->n_namesz);
         if (!inside(area, desc_at, header->n_descsz)) break;
@@ -125,14 +129,15 @@ Result<XenNotes> find_notes(File file, const typename Class::Header& header,
                             const std::vector<typename Class::ProgramHeader>& program,
                             const std::string& name) {
     XenNotes notes;
+    std::size_t seen = 0;
     for (const auto& p : program) {
         if (p.p_type != PT_NOTE) continue;
         if (!inside(file, p.p_offset, p.p_filesz)) {
             return user_error(name + ": truncated: its notes lie beyond the end of the file");
         }
-        TRY(read_notes(notes, file.subspan(p.p_offset, p.p_filesz), name));
+        TRY(read_notes(notes, file.subspan(p.p_offset, p.p_filesz), seen, name));
     }
-    if (notes.any || header.e_shoff == 0) return notes;
+    if (notes.any || header.e_shoff == 0 || header.e_shnum == 0) return notes;
 
     // Some images have their notes in a section alone.
     const auto sections = read_table<typename Class::SectionHeader>(
@@ -145,7 +150,7 @@ Result<XenNotes> find_notes(File file, const typename Class::Header& header,
         if (!inside(file, s.sh_offset, s.sh_size)) {
             return user_error(name + ": truncated: its notes lie beyond the end of the file");
         }
-        TRY(read_notes(notes, file.subspan(s.sh_offset, s.sh_size), name));
+        TRY(read_notes(notes, file.subspan(s.sh_offset, s.sh_size), seen, name));
     }
     return notes;
 }
@@ -203,6 +208,7 @@ Result<Elf> parse_class(File file, const std::string& name) {
         if (p.p_type != PT_LOAD) continue;
         const Segment segment = TRY(check_segment(file, p, name));
         if (segment.memory_size != 0) elf.segments.push_back(segment);
+        if (elf.segments.size() > kMaxSegments) return user_error(name + ": too many segments");
     }
     if (elf.segments.empty()) return user_error(name + ": an ELF file without anything to load");
     elf.notes = TRY(find_notes<Class>(file, *header, *program, name));
@@ -246,9 +252,10 @@ Result<std::uint32_t> entry_point(const Elf& elf, Flavour flavour, const std::st
     } else {
         entry = elf.entry;
     }
-    const bool loaded = std::any_of(
-        elf.segments.begin(), elf.segments.end(),
-        [&](const Segment& s) { return entry >= s.physical && entry - s.physical < s.memory_size; });
+    const bool loaded =
+        std::any_of(elf.segments.begin(), elf.segments.end(), [&](const Segment& s) {
+            return entry >= s.physical && entry - s.physical < s.memory_size;
+        });
     if (!loaded || entry > UINT32_MAX) {
         return user_error(name + ": its entry point " + hex(entry) +
                           (loaded ? " is not below 4 GiB" : " is outside all of its segments"));

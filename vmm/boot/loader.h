@@ -19,8 +19,9 @@
 
 namespace vmm::boot {
 
-// A file's bytes, whole: for modules, which the guest gets as they are.
-Result<Bytes> read_file(const std::string& path);
+// A file's bytes, whole: for modules, which the guest gets as they are and below 4 GiB.
+inline constexpr std::uint64_t kMaxFile = std::uint64_t{4} << 30;
+Result<Bytes> read_file(const std::string& path, std::uint64_t limit = kMaxFile);
 
 // A kernel: an ELF file, plain or gzip-compressed, or a Linux bzImage, unpacked to its ELF bytes.
 struct Image {

@@ -1,6 +1,4 @@
-// KVM's lists: a count, a word (padding or flags), then entries. Debian 12's <linux/kvm.h>
-// declares the entries in a way that C++ places at another offset than C does (an empty struct
-// has size 1 in C++), so the layout is spelled out here.
+// KVM's lists: a count, a word (padding or flags), then entries.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,6 @@
 #include "vmm/kvm/kvm.h"
 
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -9,6 +8,7 @@
 #include <cstdlib>
 
 #include "vmm/kvm/counted_list.h"
+#include "vmm/kvm/linux_kvm.h"
 
 namespace vmm::kvm {
 namespace {

@@ -205,6 +205,7 @@ class Vcpu {
     PioExit pio() const;
     MmioExit mmio() const;
     MsrExit msr() const;
+    bool msr_is_write() const;
     XenHypercallExit xen_hypercall() const;
     std::uint8_t ioapic_eoi_vector() const;
     // What the last kInternalError or kOther was about, for the operator.

@@ -1,4 +1,3 @@
-#include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -9,6 +8,7 @@
 #include <cstdlib>
 
 #include "vmm/kvm/counted_list.h"
+#include "vmm/kvm/linux_kvm.h"
 #include "vmm/kvm/kvm.h"
 
 namespace vmm::kvm {
@@ -181,6 +181,10 @@ MsrExit Vcpu::msr() const {
             // NOLINTNEXTLINE: __u64 is unsigned long long, std::uint64_t unsigned long.
             .data = reinterpret_cast<std::uint64_t*>(&msr.data),
             .error = &msr.error};
+}
+
+bool Vcpu::msr_is_write() const {
+    return run_->exit_reason == KVM_EXIT_X86_WRMSR;
 }
 
 XenHypercallExit Vcpu::xen_hypercall() const {

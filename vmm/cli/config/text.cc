@@ -34,7 +34,7 @@ std::size_t distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
     constexpr std::string_view kHex = "0123456789abcdef";
     std::string shown = "'";
     for (std::size_t i = 0; i < text.size(); ++i) {
@@ -71,7 +71,7 @@ std::string_view did_you_mean(std::string_view word, std::span<const std::string
 
 std::string hint(std::string_view word, std::span<const std::string_view> known) {
     const std::string_view guess = did_you_mean(word, known);
-    return guess.empty() ? std::string() : "; did you mean " + quoted(guess) + "?";
+    return guess.empty() ? std::string() : "; did you mean " + in_quotes(guess) + "?";
 }
 
 std::string one_of(std::span<const std::string_view> words) {

@@ -8,7 +8,7 @@
 namespace vmm::config {
 
 // 'text', with control characters escaped and the middle of a long text left out.
-std::string quoted(std::string_view text);
+std::string in_quotes(std::string_view text);
 
 // The one of `known` that `word` is probably a slip of, or empty when none is close.
 std::string_view did_you_mean(std::string_view word, std::span<const std::string_view> known);

@@ -60,9 +60,9 @@ Result<E> parse_choice(std::string_view text, const std::array<Named<E>, N>& cho
         names[i] = choices[i].name;
     }
     if (std::ranges::find(unsupported, text) != unsupported.end()) {
-        return user_error(quoted(text) + " is not supported, only " + one_of(names));
+        return user_error(in_quotes(text) + " is not supported, only " + one_of(names));
     }
-    return user_error(quoted(text) + " is not " + one_of(names) + hint(text, names));
+    return user_error(in_quotes(text) + " is not " + one_of(names) + hint(text, names));
 }
 
 template <class E, std::size_t N>
@@ -105,11 +105,12 @@ Result<void> check_complete(const VmConfig& vm) {
             "no kernel: give --kernel FILE or --firmware FILE, or a GUEST.cfg that names one");
     }
     if (!vm.kernel.empty() && !vm.firmware.empty()) {
-        return user_error("both a kernel (" + quoted(vm.kernel) + ") and a firmware (" +
-                          quoted(vm.firmware) + ") are given: a guest boots one of them");
+        return user_error("both a kernel (" + in_quotes(vm.kernel) + ") and a firmware (" +
+                          in_quotes(vm.firmware) + ") are given: a guest boots one of them");
     }
     if (!vm.firmware.empty() && vm.type != GuestType::kHvm) {
-        return user_error("firmware " + quoted(vm.firmware) + ": only a guest of type hvm has one");
+        return user_error("firmware " + in_quotes(vm.firmware) +
+                          ": only a guest of type hvm has one");
     }
     return {};
 }
@@ -120,9 +121,10 @@ bool is_number(std::string_view text) {
 
 Result<std::uint64_t> parse_number(std::string_view text, std::uint64_t low, std::uint64_t high) {
     const auto value = to_number(text);
-    if (!value && !is_negative_number(text)) return user_error(quoted(text) + " is not a number");
+    if (!value && !is_negative_number(text))
+        return user_error(in_quotes(text) + " is not a number");
     if (!value || *value < low || *value > high) {
-        return user_error(quoted(text) + " is out of range, " + std::to_string(low) + " to " +
+        return user_error(in_quotes(text) + " is out of range, " + std::to_string(low) + " to " +
                           std::to_string(high));
     }
     return *value;
@@ -143,16 +145,16 @@ Result<std::uint64_t> parse_memory(std::string_view text) {
     }
     const auto count = to_number(digits);
     if (!count && !is_negative_number(digits)) {
-        return user_error(quoted(text) + " is not a size such as 128M or 2G");
+        return user_error(in_quotes(text) + " is not a size such as 128M or 2G");
     }
     if (count && *count > kMaxMemory / unit) {
-        return user_error(quoted(text) + " is more than a guest can have, 16T");
+        return user_error(in_quotes(text) + " is more than a guest can have, 16T");
     }
     if (!count || *count * unit < kMinMemory) {
-        return user_error(quoted(text) + " is less than a guest can have, 1M");
+        return user_error(in_quotes(text) + " is less than a guest can have, 1M");
     }
     if (*count * unit % (4 * kKiB) != 0) {
-        return user_error(quoted(text) + " is not a whole number of pages of 4K");
+        return user_error(in_quotes(text) + " is not a whole number of pages of 4K");
     }
     return *count * unit;
 }
@@ -178,7 +180,7 @@ Result<std::uint32_t> parse_cpuid_base(std::string_view text) {
     constexpr std::uint32_t kLast = kCpuidBase + 0xff00;
     const auto value = to_number(text);
     if (!value || *value < kCpuidBase || *value > kLast || *value % 0x100 != 0) {
-        return user_error(quoted(text) +
+        return user_error(in_quotes(text) +
                           " is not a multiple of 0x100 from 0x40000000 to 0x4000ff00");
     }
     return static_cast<std::uint32_t>(*value);
@@ -187,19 +189,19 @@ Result<std::uint32_t> parse_cpuid_base(std::string_view text) {
 Result<std::uint32_t> parse_preempt(std::string_view text) {
     constexpr std::string_view kEvery = "every:";
     if (text == "none") return std::uint32_t{0};
-    if (!text.starts_with(kEvery)) return user_error(quoted(text) + " is not none or every:N");
+    if (!text.starts_with(kEvery)) return user_error(in_quotes(text) + " is not none or every:N");
     return parse_narrow<std::uint32_t>(text.substr(kEvery.size()), 1, UINT32_MAX);
 }
 
 Result<std::string> parse_name(std::string_view text) {
     constexpr std::size_t kLongest = 255;
     if (text.empty()) return user_error("a name cannot be empty");
-    if (text.size() > kLongest) return user_error(quoted(text) + " is longer than 255 bytes");
+    if (text.size() > kLongest) return user_error(in_quotes(text) + " is longer than 255 bytes");
     for (const char c : text) {
         const auto byte = static_cast<unsigned char>(c);
         // Names become parts of file names and of xenstore values.
         if (byte < 0x20 || byte == 0x7f || c == '/') {
-            return user_error(quoted(text) + " has a character that a name cannot have");
+            return user_error(in_quotes(text) + " has a character that a name cannot have");
         }
     }
     return std::string(text);
@@ -212,7 +214,7 @@ Result<std::string> parse_path(std::string_view text) {
 
 Result<std::string> parse_string(std::string_view text) {
     if (text.find('\0') != std::string_view::npos) {
-        return user_error(quoted(text) + " has a NUL byte in it");
+        return user_error(in_quotes(text) + " has a NUL byte in it");
     }
     return std::string(text);
 }
@@ -220,7 +222,7 @@ Result<std::string> parse_string(std::string_view text) {
 Result<std::string> parse_console(std::string_view text) {
     constexpr std::string_view kFile = "file:";
     if (text == "stdio") return std::string();
-    if (!text.starts_with(kFile)) return user_error(quoted(text) + " is not stdio or file:PATH");
+    if (!text.starts_with(kFile)) return user_error(in_quotes(text) + " is not stdio or file:PATH");
     return parse_path(text.substr(kFile.size()));
 }
 
@@ -247,7 +249,7 @@ Result<Uuid> parse_uuid(std::string_view text) {
         good = std::from_chars(pair, pair + 2, uuid[byte++], 16).ptr == pair + 2;
         at += 2;
     }
-    if (!good) return user_error(quoted(text) + " is not a UUID");
+    if (!good) return user_error(in_quotes(text) + " is not a UUID");
     return uuid;
 }
 
@@ -268,7 +270,7 @@ Result<ShutdownAction> parse_action(std::string_view text) {
 
 Result<std::string> parse_profile(std::string_view text, std::span<const std::string_view> known) {
     if (std::ranges::find(known, text) != known.end()) return std::string(text);
-    return user_error(quoted(text) + " is not a profile (" + one_of(known) + ")" +
+    return user_error(in_quotes(text) + " is not a profile (" + one_of(known) + ")" +
                       hint(text, known));
 }
 

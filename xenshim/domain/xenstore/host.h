@@ -2,6 +2,7 @@
 // with a callback per watch.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -41,7 +42,7 @@ class HostClient {
     };
     void event(const WatchEvent& event);
 
-    std::map<std::string, Watching> watching_;  // by token
+    std::map<WatchId, Watching> watching_;
     std::uint64_t last_token_ = 0;
     Session session_;  // last: its destructor ends the events
 };

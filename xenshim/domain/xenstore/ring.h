@@ -23,7 +23,8 @@ class Ring {
     static void initialise_page(std::byte* page);
 
     // Moves what can be moved, both ways. True when the guest must be notified: it has replies
-    // to read or room to write that it did not have before.
+    // to read or room to write that it did not have before. A watch callback of ours that runs
+    // inside may call it again; that does nothing, the outer call goes on until all is done.
     [[nodiscard]] bool service();
     // The last service() stopped because it had done enough for one call, not because it ran out
     // of work: call it again without waiting for the guest.
@@ -38,6 +39,7 @@ class Ring {
     std::byte* page_;
     Connection& connection_;
     bool unfinished_ = false;
+    bool busy_ = false;
 };
 
 }  // namespace xenshim::xenstore

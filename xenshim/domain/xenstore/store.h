@@ -145,6 +145,7 @@ class Store {
     struct Change;
     struct Transaction;
     struct View;
+    struct Deepest;
     using NodePtr = std::shared_ptr<Node>;
     using Counts = std::map<DomainId, std::ptrdiff_t>;
 
@@ -156,20 +157,31 @@ class Store {
         std::string token;
     };
 
+    // The tree. Nodes are shared between the store and the snapshots of transactions and are
+    // copied before they are changed, so starting a transaction costs nothing.
+    static Deepest deepest(const NodePtr& root, std::string_view path);
     static const Node* find(const NodePtr& root, std::string_view path);
+    static Node& edit(NodePtr& root, std::string_view path);
     static std::size_t record_size(const Node& node);
     static void count_subtree(const Node& node, Counts& counts);
+    static std::vector<Change> removals(const Node& node, const std::string& path,
+                                        const Permissions& parent);
+    static Change describe(const View& view, const std::string& path);
 
     StoreResult<const Node*> lookup(View& view, const std::string& path, Access wanted);
-    Node& edit(View& view, const std::string& path);
-    StoreResult<void> create(View& view, const std::string& path, std::string value);
-    StoreResult<void> touch(View& view, const std::string& path);
-    StoreResult<void> fits(const View& view, const Node& node, std::size_t extra) const;
-    bool may_add_nodes(const View& view, DomainId owner, std::size_t more) const;
+    StoreResult<void> touch(View& view, std::string_view path, bool modified) const;
+    StoreResult<void> create(View& view, const std::string& path, std::string_view value);
+    StoreResult<void> replace(View& view, const std::string& path, std::string_view value);
+    StoreResult<void> erase(View& view, const std::string& path);
+    bool fits(const View& view, std::size_t size) const;
+    bool may_own(const View& view, std::size_t more) const;
     void account(View& view, DomainId owner, std::ptrdiff_t change);
+    void account(DomainId owner, std::ptrdiff_t change);
     void changed(View& view, Change change);
-    void erase(View& view, const std::string& path);
-    StoreResult<void> commit(Session& session, Transaction& transaction);
+
+    StoreResult<void> commit(const Session& session, const Transaction& transaction);
+    bool conflicts(const Transaction& transaction) const;
+    void merge(const Transaction& transaction);
 
     void publish(const Change& change);
     void fire_special(std::string_view name);
@@ -194,7 +206,7 @@ class Store {
 };
 
 // One client of the store: the guest's ring, a socket, a backend of ours. Must not outlive the
-// store. Its watches and open transactions end with it.
+// store. Its watches and open transactions end with it. The sink must not destroy its session.
 class Session {
   public:
     using Sink = std::function<void(const WatchEvent&)>;
@@ -231,6 +243,8 @@ class Session {
 
   private:
     friend class Store;
+    StoreResult<Store::View> view(TransactionId in);
+
     Store& store_;
     DomainId domid_;
     Sink sink_;

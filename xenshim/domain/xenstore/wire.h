@@ -73,13 +73,19 @@ class Connection {
 
     bool wants_input() const;
     bool has_output() const { return !output_.empty(); }
-    // The client broke the framing (a payload beyond 4096 bytes) or the ring: nothing more is
-    // read, what is queued can still be popped.
+    // The client broke the framing (a payload beyond 4096 bytes) or its ring. As in xenstored,
+    // its watches, transactions and waiting output are gone and nothing more is read.
     bool broken() const { return broken_; }
     void mark_broken();
 
     Session& session() { return session_; }
+    // Output that waits, headers included: at most kEventBytes plus one event per watch plus
+    // kRepliesWaiting replies.
     std::size_t queued_bytes() const { return queued_bytes_; }
+
+    // xenstored's limit for requests whose replies have not been taken (quota "outstanding").
+    static constexpr std::size_t kRepliesWaiting = 20;
+    static constexpr std::size_t kEventBytes = 65536;
 
   private:
     struct Message {
@@ -89,13 +95,18 @@ class Connection {
     };
 
     void process();
+    StoreResult<std::string> answer(MessageType type, std::string_view body);
     StoreResult<std::string> execute(MessageType type, TransactionId in, std::string_view body);
-    StoreResult<std::string> execute_privileged(MessageType type, std::string_view body);
+    StoreResult<std::string> execute_one_string(MessageType type, TransactionId in,
+                                                std::string_view text);
     StoreResult<std::string> directory_part(TransactionId in, std::string_view body);
+    StoreResult<std::string> get_permissions(TransactionId in, std::string_view path);
+    StoreResult<std::string> set_permissions(TransactionId in, std::string_view body);
     void reply(MessageType type, std::string_view payload);
+    void push(Message message);
     void queue_event(const WatchEvent& event);
+    // Forgets events that wait, but for one of which a part has gone out. 0: of all watches.
     void drop_events(WatchId watch);
-    void drop_all_events();
 
     bool broken_ = false;
     MessageHeader header_;

@@ -1,0 +1,40 @@
+// One virtual machine, put together: the only place that knows every part of it.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "vmm/base/result.h"
+#include "vmm/cli/config/exit_status.h"
+#include "vmm/cli/config/vm_config.h"
+#include "vmm/machine/machine.h"
+
+namespace vmm::cli {
+
+// What the console is connected to.
+struct ConsoleFds {
+    int in = -1;  // -1: none
+    int out = -1;
+    // Bytes of input that mean "end": Ctrl-] on a terminal. Called on the event loop's thread.
+    std::optional<std::byte> escape;
+};
+
+// How a run ended.
+struct RunEnd {
+    enum class Kind { kPowerOff, kReboot, kSuspend, kCrash, kWatchdog, kSoftReset, kTerminated };
+    Kind kind = Kind::kPowerOff;
+};
+
+class Vm {
+  public:
+    virtual ~Vm() = default;
+    // Runs the guest until it ends or `signal_fd` (a signalfd) reports SIGTERM or SIGINT. The
+    // console is drained before this returns.
+    virtual Result<RunEnd> run(int signal_fd) = 0;
+
+    // Reads every file and makes the machine; no vCPU runs yet.
+    static Result<std::unique_ptr<Vm>> create(const config::VmConfig& config,
+                                              const ConsoleFds& console);
+};
+
+}  // namespace vmm::cli

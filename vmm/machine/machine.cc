@@ -1,0 +1,363 @@
+#include "vmm/machine/machine.h"
+
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "vmm/base/log.h"
+
+namespace vmm {
+namespace {
+
+// The signal that gets a vCPU thread out of KVM_RUN, from other threads and from its timer.
+int kick_signal() {
+    return SIGRTMIN;
+}
+
+thread_local VcpuThread* t_current = nullptr;
+
+std::uint64_t now_ns(clockid_t clock) {
+    timespec now{};
+    ::clock_gettime(clock, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+           static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+}  // namespace
+
+// ---- VcpuThread ---------------------------------------------------------------------------------
+
+VcpuThread::VcpuThread(Machine& machine, unsigned index, std::unique_ptr<kvm::Vcpu> vcpu)
+    : machine_(machine), index_(index), vcpu_(std::move(vcpu)) {}
+
+VcpuThread::~VcpuThread() {
+    if (thread_.joinable()) thread_.join();
+}
+
+// A timer's signal carries its meaning with it; another thread's kick has set its request before.
+// Either way the next KVM_RUN must not enter the guest.
+void VcpuThread::on_signal(int) {
+    if (t_current != nullptr) t_current->vcpu_->request_exit();
+}
+
+bool VcpuThread::is_current() const {
+    return t_current == this;
+}
+
+void VcpuThread::request(std::uint32_t requests) {
+    requests_.fetch_or(requests);
+    if (is_current()) return;  // seen before the next entry
+    vcpu_->request_exit();
+    if (in_guest_.load()) ::pthread_kill(handle_.load(), kick_signal());
+}
+
+void VcpuThread::post(std::function<void()> work) {
+    {
+        const std::scoped_lock lock(mutex_);
+        posted_.push_back(std::move(work));
+    }
+    request(kRunRequest);
+}
+
+void VcpuThread::set_timer(std::optional<std::uint64_t> deadline_ns) {
+    itimerspec when{};
+    if (deadline_ns) {
+        // 0 would switch the timer off.
+        const std::uint64_t at = std::max<std::uint64_t>(*deadline_ns, 1);
+        when.it_value.tv_sec = static_cast<time_t>(at / 1'000'000'000);
+        when.it_value.tv_nsec = static_cast<long>(at % 1'000'000'000);
+    }
+    ::timer_settime(timer_, TIMER_ABSTIME, &when, nullptr);
+}
+
+void VcpuThread::sleep() {
+    // The exit that led here has to be finished first: a halted vCPU is not entered.
+    vcpu_->complete_exit();
+    asleep_ = true;
+    asleep_rip_ = vcpu_->get(kvm::Reg::kRip);
+    vcpu_->set_mp_state(kvm::MpState::kHalted);
+}
+
+bool VcpuThread::sleeping() {
+    if (!asleep_) return false;
+    // An interrupt may have woken it inside KVM: then it has run on.
+    if (vcpu_->get(kvm::Reg::kRip) != asleep_rip_ || vcpu_->mp_state() != kvm::MpState::kHalted) {
+        asleep_ = false;
+    }
+    return asleep_;
+}
+
+void VcpuThread::wake() {
+    if (!sleeping()) return;
+    asleep_ = false;
+    vcpu_->set_mp_state(kvm::MpState::kRunnable);
+}
+
+bool VcpuThread::attend() {
+    const std::uint32_t wanted = requests_.exchange(0);
+    if ((wanted & kStopRequest) != 0 || machine_.stopping()) return false;
+    if ((wanted & kRunRequest) != 0) {
+        std::vector<std::function<void()>> work;
+        {
+            const std::scoped_lock lock(mutex_);
+            work.swap(posted_);
+        }
+        for (auto& w : work) {
+            w();
+        }
+    }
+    if ((wanted & kInspectRequest) != 0) inspect();
+    machine_.platform_->attend(*this, wanted);
+    if ((wanted & kPauseRequest) != 0) {
+        // Whatever KVM still has to do for the last exit is done now: what is saved while we are
+        // parked is whole.
+        vcpu_->complete_exit();
+        machine_.park(*this);
+    }
+    return !machine_.stopping();
+}
+
+void VcpuThread::inspect() {
+    const auto state = vcpu_->mp_state();
+    const bool down = state == kvm::MpState::kUninitialized;
+    const bool halted = state == kvm::MpState::kHalted && !asleep_;
+    dead_ = down || (halted && !vcpu_->interrupts_enabled());
+    if (!down) machine_.platform_->inspect(*this);
+}
+
+void VcpuThread::do_pio() {
+    const kvm::PioExit io = vcpu_->pio();
+    const IoAccess at{.offset = io.port, .size = io.size};
+    for (std::uint32_t i = 0; i < io.count; ++i) {
+        std::byte* data = io.data + std::size_t{i} * io.size;
+        std::uint32_t value = 0;
+        if (io.is_write) {
+            std::memcpy(&value, data, io.size);
+            machine_.pio_.write(at, value);
+        } else {
+            value = machine_.pio_.read(at);
+            std::memcpy(data, &value, io.size);
+        }
+    }
+}
+
+void VcpuThread::do_mmio() {
+    const kvm::MmioExit io = vcpu_->mmio();
+    std::uint64_t value = 0;
+    if (io.is_write) {
+        std::memcpy(&value, io.data, io.size);
+        machine_.mmio_.write({io.address}, io.size, value);
+    } else {
+        value = machine_.mmio_.read({io.address}, io.size);
+        std::memcpy(io.data, &value, io.size);
+    }
+}
+
+bool VcpuThread::handle(kvm::ExitReason reason) {
+    using kvm::ExitReason;
+    switch (reason) {
+        case ExitReason::kInterrupted: return true;
+        case ExitReason::kPio:
+            if (machine_.platform_->handle_exit(*this, reason)) return true;
+            do_pio();
+            return true;
+        case ExitReason::kMmio: do_mmio(); return true;
+        case ExitReason::kAgain:
+            machine_.platform_->ap_started(*this);
+            return true;
+        case ExitReason::kIoapicEoi:
+            if (machine_.on_ioapic_eoi) machine_.on_ioapic_eoi(vcpu_->ioapic_eoi_vector());
+            return true;
+        case ExitReason::kShutdown: machine_.stop({.kind = StopCause::Kind::kTriple}); return false;
+        default: break;
+    }
+    if (machine_.platform_->handle_exit(*this, reason)) return true;
+    machine_.stop({.kind = StopCause::Kind::kError,
+                   .error = Error{Fault::kInternal, "vCPU " + std::to_string(index_) + ": " +
+                                                        vcpu_->describe_exit()}});
+    return false;
+}
+
+void VcpuThread::main() {
+    t_current = this;
+    handle_ = ::pthread_self();
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, kick_signal());
+    ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+
+    sigevent event{};
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = kick_signal();
+    event._sigev_un._tid = static_cast<pid_t>(::syscall(SYS_gettid));
+    have_timer_ = ::timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
+    if (!have_timer_) {
+        machine_.stop({.kind = StopCause::Kind::kError,
+                       .error = Error{Fault::kHost, std::string("timer_create: ") +
+                                                        std::strerror(errno)}});
+    }
+    machine_.platform_->vcpu_ready(*this);
+
+    while (!machine_.stopping()) {
+        // Cleared before requests are read: whoever makes one afterwards sets it again, and the
+        // entry below comes straight back.
+        vcpu_->clear_exit_request();
+        if (requests_.load() != 0 && !attend()) break;
+        in_guest_ = true;
+        const kvm::ExitReason reason = vcpu_->run();
+        in_guest_ = false;
+        if (reason == kvm::ExitReason::kInterrupted) {
+            // A signal without a request is the timer's; a spurious look at the timers is cheap.
+            requests_.fetch_or(kTimerRequest);
+            continue;
+        }
+        exits_.store(exits_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+        if (!handle(reason)) break;
+    }
+    if (have_timer_) ::timer_delete(timer_);
+    t_current = nullptr;
+}
+
+// ---- Machine ------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<Machine>> Machine::create(const kvm::Kvm& kvm, const Config& config) {
+    auto machine = std::unique_ptr<Machine>(new Machine());
+    machine->vm_ = TRY(kvm::Vm::create(kvm));
+    TRY(machine->vm_->create_split_irqchip(config.ioapic_pins));
+    machine->memory_ = TRY(MachineMemory::create(*machine->vm_, config.own_pages));
+    for (unsigned i = 0; i < config.vcpus; ++i) {
+        auto vcpu = TRY(kvm::Vcpu::create(kvm, *machine->vm_, apic_id(i)));
+        machine->vcpus_.push_back(std::make_unique<VcpuThread>(*machine, i, std::move(vcpu)));
+    }
+    machine->last_exits_.resize(config.vcpus);
+    machine->stop_event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!machine->stop_event_) return errno_error("eventfd");
+    return machine;
+}
+
+Machine::~Machine() {
+    stop({.kind = StopCause::Kind::kRequested});
+    for (auto& v : vcpus_) {
+        if (v->thread_.joinable()) v->thread_.join();
+    }
+}
+
+Result<void> Machine::start(Platform& platform) {
+    platform_ = &platform;
+    struct sigaction action {};
+    action.sa_handler = &VcpuThread::on_signal;
+    sigemptyset(&action.sa_mask);
+    if (::sigaction(kick_signal(), &action, nullptr) != 0) return errno_error("sigaction");
+    if (const auto set = vm_->set_clock_ns(0); !set) {
+        log_warn("machine", "the guest's clock does not start at 0: %s", set.error().what.c_str());
+    }
+    calibrate_clock();
+    // Threads start with every signal blocked but those they unblock: SIGTERM and its like belong
+    // to the control thread.
+    sigset_t all, before;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (auto& v : vcpus_) {
+        v->thread_ = std::thread([thread = v.get()] { thread->main(); });
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return {};
+}
+
+void Machine::stop(StopCause cause) {
+    {
+        const std::scoped_lock lock(mutex_);
+        if (!stopped_) {
+            stopped_ = true;
+            cause_ = std::move(cause);
+        }
+    }
+    stopping_ = true;
+    changed_.notify_all();
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto written = ::write(stop_event_.get(), &one, sizeof one);
+    for (auto& v : vcpus_) {
+        v->request(kStopRequest);
+    }
+}
+
+StopCause Machine::join() {
+    for (auto& v : vcpus_) {
+        if (v->thread_.joinable()) v->thread_.join();
+    }
+    const std::scoped_lock lock(mutex_);
+    return cause_;
+}
+
+void Machine::pause() {
+    std::unique_lock lock(mutex_);
+    paused_ = true;
+    for (auto& v : vcpus_) {
+        v->request(kPauseRequest);
+    }
+    changed_.wait(lock, [&] { return parked_ == vcpus_.size() || stopping_; });
+}
+
+void Machine::resume() {
+    const std::scoped_lock lock(mutex_);
+    paused_ = false;
+    changed_.notify_all();
+}
+
+void Machine::park(VcpuThread&) {
+    std::unique_lock lock(mutex_);
+    ++parked_;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return !paused_ || stopping_; });
+    --parked_;
+}
+
+void Machine::housekeeping() {
+    calibrate_clock();
+    bool all_dead = true;
+    for (std::size_t i = 0; i < vcpus_.size(); ++i) {
+        VcpuThread& v = *vcpus_[i];
+        const std::uint64_t exits = v.exits();
+        if (exits != last_exits_[i]) {
+            last_exits_[i] = exits;
+            v.dead_ = false;
+            all_dead = false;
+            continue;
+        }
+        all_dead = all_dead && v.dead();
+        v.request(kInspectRequest);
+    }
+    // Twice in a row: the first may have met a vCPU that another one was just about to wake.
+    dead_rounds_ = all_dead ? dead_rounds_ + 1 : 0;
+    if (dead_rounds_ >= 2) stop({.kind = StopCause::Kind::kHalted});
+    platform_->housekeeping();
+}
+
+void Machine::calibrate_clock() {
+    const auto before = now_ns(CLOCK_MONOTONIC_RAW);
+    const auto clock = vm_->clock_ns();
+    const auto after = now_ns(CLOCK_MONOTONIC_RAW);
+    if (!clock) return;
+    const auto middle = before + (after - before) / 2;
+    clock_offset_ns_ = static_cast<std::int64_t>(*clock) - static_cast<std::int64_t>(middle);
+}
+
+std::uint64_t Machine::system_time_ns() const {
+    return now_ns(CLOCK_MONOTONIC_RAW) + static_cast<std::uint64_t>(clock_offset_ns_.load());
+}
+
+std::uint64_t Machine::monotonic_of(std::uint64_t system_ns) const {
+    const std::uint64_t now = system_time_ns();
+    const std::uint64_t monotonic = now_ns(CLOCK_MONOTONIC);
+    if (system_ns <= now) return monotonic;
+    const std::uint64_t ahead = system_ns - now;
+    constexpr std::uint64_t kFarthest = std::uint64_t{1} << 60;  // 36 years: timer_settime's taste
+    return monotonic + std::min(ahead, kFarthest);
+}
+
+}  // namespace vmm

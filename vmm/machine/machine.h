@@ -1,0 +1,209 @@
+// A machine: its vCPU threads, its buses, and what ends it.
+//
+// One thread runs each vCPU; the control thread (the caller of Machine's functions) alone starts,
+// pauses and stops them. What the guest's exits mean beyond ports and memory is the business of a
+// Platform, which a higher folder brings: the machine knows no hypercalls.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <pthread.h>
+#include <time.h>
+
+#include "vmm/kvm/kvm.h"
+#include "vmm/machine/bus.h"
+#include "vmm/machine/machine_memory.h"
+
+namespace vmm {
+
+class Machine;
+class VcpuThread;
+
+// Why a machine stopped.
+struct StopCause {
+    enum class Kind {
+        kGuest,      // the guest ended itself; `code` is for the Platform's owner
+        kHalted,     // every vCPU that is up halts with interrupts off
+        kTriple,     // a vCPU shut down (triple fault)
+        kRequested,  // stop() by the operator
+        kError,      // `error` says what
+    };
+    Kind kind = Kind::kRequested;
+    int code = 0;
+    std::optional<Error> error{};
+};
+
+// What a machine asks of whoever knows the guest's interface. All calls but housekeeping() come
+// from the vCPU's own thread.
+class Platform {
+  public:
+    virtual ~Platform() = default;
+    // Before the vCPU's first entry.
+    virtual void vcpu_ready(VcpuThread& vcpu) = 0;
+    // Before an entry, when somebody asked for this vCPU's attention.
+    virtual void attend(VcpuThread& vcpu, std::uint32_t requests) = 0;
+    // An exit that is neither port nor memory nor interrupt; or a port access, which comes here
+    // first. False: not the platform's.
+    virtual bool handle_exit(VcpuThread& vcpu, kvm::ExitReason reason) = 0;
+    // An AP got its SIPI and is about to run its first instruction.
+    virtual void ap_started(VcpuThread& vcpu) = 0;
+    // The vCPU has not left the guest for a while; registers are fresh.
+    virtual void inspect(VcpuThread& vcpu) = 0;
+    // A few times a second, on the control thread.
+    virtual void housekeeping() = 0;
+};
+
+// Reasons for which a vCPU is wanted out of the guest.
+enum Request : std::uint32_t {
+    kStopRequest = 1u << 0,
+    kPauseRequest = 1u << 1,
+    kRunRequest = 1u << 2,      // posted functions
+    kInspectRequest = 1u << 3,  // housekeeping wants to look
+    kTimerRequest = 1u << 4,    // the vCPU's timer expired
+    kUpcallRequest = 1u << 5,   // an upcall is to be raised
+    kWakeRequest = 1u << 6,     // a condition that the vCPU sleeps for may be true
+    kExtintRequest = 1u << 7,   // the PIC's output changed
+};
+
+class VcpuThread {
+  public:
+    VcpuThread(Machine& machine, unsigned index, std::unique_ptr<kvm::Vcpu> vcpu);
+    ~VcpuThread();
+    VcpuThread(const VcpuThread&) = delete;
+    VcpuThread& operator=(const VcpuThread&) = delete;
+
+    unsigned index() const { return index_; }
+    kvm::Vcpu& vcpu() { return *vcpu_; }
+    Machine& machine() { return machine_; }
+
+    // Any thread: makes the vCPU leave the guest and attend to `requests` before it enters again.
+    void request(std::uint32_t requests);
+    // Any thread: runs `work` on the vCPU's thread before its next entry.
+    void post(std::function<void()> work);
+    // What is wanted of this vCPU right now; long operations watch it.
+    const std::atomic<std::uint32_t>& requests() const { return requests_; }
+    bool is_current() const;
+
+    // Own thread: kTimerRequest comes at `deadline` of CLOCK_MONOTONIC, ns; nullopt: never.
+    void set_timer(std::optional<std::uint64_t> deadline_ns);
+
+    // Own thread: the vCPU sleeps (in KVM, so that interrupts wake it) until wake() or an
+    // interrupt that it can take.
+    void sleep();
+    void wake();
+    // Whether it still sleeps since sleep().
+    bool sleeping();
+
+    // Housekeeping's view: entries into the guest so far, and what the last inspection found.
+    std::uint64_t exits() const { return exits_.load(std::memory_order_relaxed); }
+    bool dead() const { return dead_.load(); }
+
+  private:
+    friend class Machine;
+    void main();
+    bool attend();  // false: stop
+    bool handle(kvm::ExitReason reason);
+    void do_pio();
+    void do_mmio();
+    void inspect();
+    static void on_signal(int signal);
+
+    Machine& machine_;
+    const unsigned index_;
+    std::unique_ptr<kvm::Vcpu> vcpu_;
+    std::thread thread_;
+    std::atomic<pthread_t> handle_{};
+    std::atomic<bool> running_{false};
+    std::atomic<std::uint32_t> requests_{0};
+    std::atomic<bool> in_guest_{false};
+    std::atomic<std::uint64_t> exits_{0};
+    std::atomic<bool> dead_{false};
+    bool ap_pending_ = false;
+    bool asleep_ = false;
+    std::uint64_t asleep_rip_ = 0;
+    timer_t timer_{};
+    bool have_timer_ = false;
+    std::mutex mutex_;                             // guards posted_
+    std::vector<std::function<void()>> posted_;
+};
+
+class Machine {
+  public:
+    struct Config {
+        unsigned vcpus = 1;
+        std::uint32_t own_pages = 0;
+        unsigned ioapic_pins = 24;
+    };
+    static Result<std::unique_ptr<Machine>> create(const kvm::Kvm& kvm, const Config& config);
+    ~Machine();
+
+    kvm::Vm& vm() { return *vm_; }
+    MachineMemory& memory() { return *memory_; }
+    PioBus& pio() { return pio_; }
+    MmioBus& mmio() { return mmio_; }
+    unsigned vcpus() const { return static_cast<unsigned>(vcpus_.size()); }
+    VcpuThread& vcpu(unsigned index) { return *vcpus_[index]; }
+    // The APIC id of a vCPU: as on Xen, two apart.
+    static std::uint32_t apic_id(unsigned index) { return 2 * index; }
+
+    // Called for each IOAPIC EOI exit and each interrupt window; before start().
+    std::function<void(std::uint8_t vector)> on_ioapic_eoi;
+
+    // Starts the vCPU threads; they run until stop().
+    Result<void> start(Platform& platform);
+    // Any thread: ends the machine; the first cause counts. vCPU threads leave soon after.
+    void stop(StopCause cause);
+    bool stopping() const { return stopping_.load(); }
+    // Control thread: waits for the threads to leave, after stop().
+    StopCause join();
+    // Readable as soon as stop() was called.
+    int stop_fd() const { return stop_event_.get(); }
+
+    // Control thread: stops all vCPUs at an instruction boundary, and lets them go on.
+    void pause();
+    void resume();
+
+    // Control thread, a few times a second: notices a guest that can never run again.
+    void housekeeping();
+
+    // The guest's system time (what its clock shows), ns.
+    std::uint64_t system_time_ns() const;
+    // The CLOCK_MONOTONIC time, ns, of a system time; the same clock as VcpuThread::set_timer.
+    std::uint64_t monotonic_of(std::uint64_t system_ns) const;
+
+  private:
+    friend class VcpuThread;
+    Machine() = default;
+    void calibrate_clock();
+    void park(VcpuThread& vcpu);
+
+    std::unique_ptr<kvm::Vm> vm_;
+    std::unique_ptr<MachineMemory> memory_;
+    PioBus pio_;
+    MmioBus mmio_;
+    std::vector<std::unique_ptr<VcpuThread>> vcpus_;
+    Platform* platform_ = nullptr;
+    Fd stop_event_;
+    std::atomic<bool> stopping_{false};
+    std::atomic<std::int64_t> clock_offset_ns_{0};  // system time minus CLOCK_MONOTONIC_RAW
+    std::vector<std::uint64_t> last_exits_;
+    unsigned dead_rounds_ = 0;
+
+    std::mutex mutex_;  // guards what follows
+    StopCause cause_;
+    bool stopped_ = false;
+    bool paused_ = false;
+    unsigned parked_ = 0;
+    std::condition_variable changed_;
+};
+
+}  // namespace vmm

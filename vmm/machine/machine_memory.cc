@@ -1,0 +1,160 @@
+#include "vmm/machine/machine_memory.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/log.h"
+
+namespace vmm {
+
+Result<std::unique_ptr<MachineMemory>> MachineMemory::create(kvm::Vm& vm, std::uint32_t own_pages) {
+    auto own = TRY(SharedRegion::create("xenolith-own", own_pages * kPageSize));
+    auto pool = TRY(SharedRegion::create("xenolith-pool", kPoolSlots * kPageSize));
+    return std::unique_ptr<MachineMemory>(
+        new MachineMemory(vm, std::move(own), std::move(pool)));
+}
+
+MachineMemory::MachineMemory(kvm::Vm& vm, SharedRegion own, SharedRegion pool)
+    : vm_(vm), own_(std::move(own)), pool_(std::move(pool)) {
+    for (std::uint32_t i = kPoolSlots; i > 0; --i) {
+        free_slots_.push_back(i - 1);
+    }
+}
+
+Result<void> MachineMemory::add_region(const char* name, Gpa base, std::uint64_t size) {
+    auto memory = TRY(SharedRegion::create(name, size));
+    // Slots of regions come after those of the pool.
+    const auto slot = kPoolSlots + static_cast<std::uint32_t>(regions_.size());
+    TRY(vm_.set_slot(slot, base, size, memory.data()));
+    guest_.add_region(base, size, memory.data());
+    regions_.push_back({base.gfn(), size >> kPageShift, std::move(memory)});
+    return {};
+}
+
+MachineMemory::Region* MachineMemory::region_of(std::uint64_t gfn) {
+    for (Region& r : regions_) {
+        if (gfn - r.first_gfn < r.pages) return &r;
+    }
+    return nullptr;
+}
+
+const MachineMemory::Region* MachineMemory::region_of(std::uint64_t gfn) const {
+    return const_cast<MachineMemory*>(this)->region_of(gfn);  // NOLINT: the same look-up
+}
+
+bool MachineMemory::in_slot(std::uint64_t gfn) const {
+    return region_of(gfn) != nullptr;
+}
+
+bool MachineMemory::show_own_page(std::uint64_t gfn, std::uint32_t page) {
+    const std::scoped_lock lock(mutex_);
+    Region* region = region_of(gfn);
+    if (region == nullptr) return add_slot_locked(gfn, own_page(page));
+    if (overlays_ >= kMaxOverlays) return false;
+    const std::uint64_t offset = (gfn - region->first_gfn) * kPageSize;
+    if (const auto shown = region->memory.map_over(offset, own_, page * kPageSize); !shown) {
+        log_warn("memory", "%s", shown.error().what.c_str());
+        return false;
+    }
+    ++overlays_;
+    return true;
+}
+
+void MachineMemory::hide_own_page(std::uint64_t gfn) {
+    const std::scoped_lock lock(mutex_);
+    Region* region = region_of(gfn);
+    if (region == nullptr) {
+        remove_slot_locked(gfn);
+        return;
+    }
+    const std::uint64_t offset = (gfn - region->first_gfn) * kPageSize;
+    if (const auto hidden = region->memory.unmap_over(offset); !hidden) {
+        log_error("memory", "%s", hidden.error().what.c_str());
+        return;
+    }
+    --overlays_;
+}
+
+void MachineMemory::free_pages(std::uint64_t gfn, std::uint64_t count) {
+    Region* region = region_of(gfn);
+    if (region == nullptr) return;
+    const std::uint64_t offset = (gfn - region->first_gfn) * kPageSize;
+    if (const auto freed = region->memory.punch(offset, count * kPageSize); !freed) {
+        log_warn("memory", "%s", freed.error().what.c_str());
+    }
+}
+
+bool MachineMemory::add_slot_locked(std::uint64_t gfn, std::byte* host) {
+    if (free_slots_.empty()) return false;
+    const std::uint32_t slot = free_slots_.back();
+    std::byte* page = host != nullptr ? host : pool_.data() + std::size_t{slot} * kPageSize;
+    if (const auto set = vm_.set_slot(slot, gfn_to_gpa(gfn), kPageSize, page); !set) {
+        log_debug("memory", "no slot at gfn 0x%llx: %s", static_cast<unsigned long long>(gfn),
+                  set.error().what.c_str());
+        return false;
+    }
+    free_slots_.pop_back();
+    slot_of_[gfn] = slot;
+    guest_.add_page(gfn, page);
+    return true;
+}
+
+void MachineMemory::remove_slot_locked(std::uint64_t gfn) {
+    const auto found = slot_of_.find(gfn);
+    if (found == slot_of_.end()) return;
+    guest_.remove_page(gfn);
+    if (const auto gone = vm_.set_slot(found->second, gfn_to_gpa(gfn), 0, nullptr); !gone) {
+        log_error("memory", "%s", gone.error().what.c_str());
+        return;
+    }
+    if (const auto freed = pool_.punch(std::uint64_t{found->second} * kPageSize, kPageSize);
+        !freed) {
+        log_warn("memory", "%s", freed.error().what.c_str());
+    }
+    free_slots_.push_back(found->second);
+    slot_of_.erase(found);
+}
+
+bool MachineMemory::add_ram_page(std::uint64_t gfn) {
+    const std::scoped_lock lock(mutex_);
+    return add_slot_locked(gfn, nullptr);
+}
+
+void MachineMemory::remove_ram_page(std::uint64_t gfn) {
+    const std::scoped_lock lock(mutex_);
+    remove_slot_locked(gfn);
+}
+
+std::uint64_t MachineMemory::reclaim_touched() {
+    std::uint64_t reclaimed = 0;
+    for (Region& r : regions_) {
+        const auto size = static_cast<off_t>(r.memory.size());
+        for (off_t at = 0; at < size;) {
+            const off_t data = ::lseek(r.memory.fd(), at, SEEK_DATA);
+            if (data < 0) break;
+            const off_t hole = ::lseek(r.memory.fd(), data, SEEK_HOLE);
+            const off_t end = hole < 0 ? size : hole;
+            for (at = data; at < end; at += static_cast<off_t>(kPageSize)) {
+                const std::uint64_t gfn =
+                    r.first_gfn + static_cast<std::uint64_t>(at) / kPageSize;
+                if (!guest_.is_hole(gfn)) continue;
+                free_pages(gfn, 1);
+                ++reclaimed;
+            }
+        }
+    }
+    return reclaimed;
+}
+
+std::uint64_t MachineMemory::resident_bytes() const {
+    std::uint64_t total = 0;
+    for (const Region& r : regions_) {
+        struct stat st {};
+        if (::fstat(r.memory.fd(), &st) == 0) {
+            total += static_cast<std::uint64_t>(st.st_blocks) * 512;
+        }
+    }
+    return total;
+}
+
+}  // namespace vmm

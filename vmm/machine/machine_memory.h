@@ -1,0 +1,74 @@
+// The memory of one VM: RAM and special regions in memfds with a KVM slot each, pages of our own
+// that are shown over them (overlays), and single pages outside them with slots of a small pool.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "vmm/kvm/kvm.h"
+#include "vmm/memory/guest_memory.h"
+#include "vmm/memory/shared_region.h"
+
+namespace vmm {
+
+class MachineMemory {
+  public:
+    // `own_pages`: how many pages of ours may be shown to the guest.
+    static Result<std::unique_ptr<MachineMemory>> create(kvm::Vm& vm, std::uint32_t own_pages);
+
+    // A region with a slot of its own, zeroed. Before vCPUs run.
+    Result<void> add_region(const char* name, Gpa base, std::uint64_t size);
+
+    GuestMemory& guest() { return guest_; }
+    std::byte* own_page(std::uint32_t page) { return own_.data() + page * kPageSize; }
+
+    bool in_slot(std::uint64_t gfn) const;
+    // Shows an own page at `gfn`; false when the bound of overlays or slots is reached.
+    bool show_own_page(std::uint64_t gfn, std::uint32_t page);
+    void hide_own_page(std::uint64_t gfn);
+    // Gives the host memory behind pages of a region back.
+    void free_pages(std::uint64_t gfn, std::uint64_t count);
+    // RAM outside the regions; false when the pool is used up.
+    bool add_ram_page(std::uint64_t gfn);
+    void remove_ram_page(std::uint64_t gfn);
+
+    // Frees what the guest touched although it had given it back; the number of pages.
+    std::uint64_t reclaim_touched();
+    // Bytes of host memory behind all regions (for accounts).
+    std::uint64_t resident_bytes() const;
+
+  private:
+    // An overlay costs two mappings of vm.max_map_count (65,530 by default), a slot of the pool
+    // some kernel memory; both bounds are far below what the host allows.
+    static constexpr std::size_t kMaxOverlays = 4096;
+    static constexpr std::uint32_t kPoolSlots = 1024;
+
+    struct Region {
+        std::uint64_t first_gfn;
+        std::uint64_t pages;
+        SharedRegion memory;
+    };
+
+    MachineMemory(kvm::Vm& vm, SharedRegion own, SharedRegion pool);
+    Region* region_of(std::uint64_t gfn);
+    const Region* region_of(std::uint64_t gfn) const;
+    bool add_slot_locked(std::uint64_t gfn, std::byte* host);
+    void remove_slot_locked(std::uint64_t gfn);
+
+    kvm::Vm& vm_;
+    GuestMemory guest_;
+    std::vector<Region> regions_;
+    SharedRegion own_;
+    SharedRegion pool_;  // one page per slot of the pool
+
+    std::mutex mutex_;  // guards what follows
+    std::size_t overlays_ = 0;
+    std::map<std::uint64_t, std::uint32_t> slot_of_;  // gfn -> index in the pool
+    std::vector<std::uint32_t> free_slots_;
+};
+
+}  // namespace vmm

@@ -1,0 +1,38 @@
+// The hypercall page: 128 stubs of 32 bytes, `mov $n,%eax`, a 3-byte trapping instruction, `ret`;
+// the rest is INT3. Stub 23 (iret) is UD2, as on Xen.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+
+#include "vmm/memory/address.h"
+
+namespace xenshim {
+
+using TrapInstruction = std::array<std::uint8_t, 3>;
+
+inline constexpr TrapInstruction kVmcall = {0x0f, 0x01, 0xc1};
+inline constexpr TrapInstruction kVmmcall = {0x0f, 0x01, 0xd9};
+
+inline std::array<std::uint8_t, vmm::kPageSize> make_hypercall_page(TrapInstruction trap) {
+    constexpr std::size_t kStubBytes = 32;
+    constexpr std::uint32_t kIret = 23;
+    std::array<std::uint8_t, vmm::kPageSize> page{};
+    page.fill(0xcc);
+    for (std::uint32_t n = 0; n < page.size() / kStubBytes; ++n) {
+        std::uint8_t* stub = page.data() + n * kStubBytes;
+        if (n == kIret) {
+            stub[0] = 0x0f;
+            stub[1] = 0x0b;
+            continue;
+        }
+        stub[0] = 0xb8;
+        std::memcpy(stub + 1, &n, sizeof n);
+        std::memcpy(stub + 5, trap.data(), trap.size());
+        stub[5 + trap.size()] = 0xc3;
+    }
+    return page;
+}
+
+}  // namespace xenshim

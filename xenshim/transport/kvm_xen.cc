@@ -1,0 +1,120 @@
+#include "xenshim/transport/kvm_xen.h"
+
+#include "vmm/base/log.h"
+#include "xenshim/transport/hypercall_registers.h"
+
+namespace xenshim {
+
+using vmm::kvm::ExitReason;
+using vmm::kvm::Reg;
+
+KvmXenTransport::KvmXenTransport(vmm::Machine& machine, PlatformConfig platform_config,
+                                 std::uint32_t xen_flags)
+    : XenPlatform(machine, std::move(platform_config)), xen_flags_(xen_flags) {}
+
+vmm::Result<void> KvmXenTransport::set_up_transport() {
+    // "AuthenticAMD" and "HygonGenuine" have VMMCALL, everybody else VMCALL.
+    const std::uint32_t vendor = host_vendor();
+    constexpr std::uint32_t kAuth = 0x68747541, kHygo = 0x6f677948;
+    if (vendor == kAuth || vendor == kHygo) trap_ = kVmmcall;
+    TRY(machine().vm().enable_xen(config().cpuid_base));
+    return machine().vm().set_xen_long_mode(true);
+}
+
+void KvmXenTransport::ready_transport(PerVcpu& vcpu) {
+    if ((xen_flags_ & vmm::kvm::kXenEvtchnSend) != 0) {
+        vcpu.thread.vcpu().set_xen_vcpu_id(vcpu.thread.index());
+    }
+}
+
+bool KvmXenTransport::handle_exit(vmm::VcpuThread& thread, ExitReason reason) {
+    switch (reason) {
+        case ExitReason::kXenHypercall: hypercall(per_vcpu(thread.index())); return true;
+        case ExitReason::kMsrWrite:
+        case ExitReason::kMsrRead: handle_msr(per_vcpu(thread.index())); return true;
+        case ExitReason::kIrqWindow: thread.request(vmm::kExtintRequest); return true;
+        default: return false;
+    }
+}
+
+void KvmXenTransport::hypercall(PerVcpu& vcpu) {
+    auto& kvm = vcpu.thread.vcpu();
+    const auto exit = kvm.xen_hypercall();
+    abi::Request request;
+    request.number = exit.number;
+    request.cpl = exit.cpl;
+    request.width = exit.long_mode ? abi::Width::k64 : abi::Width::k32;
+    for (std::size_t i = 0; i < request.args.size(); ++i) {
+        request.args[i] = exit.args[i];
+    }
+    // Where the instruction is: not RIP less its length afterwards, for prefixes are legal.
+    const std::uint64_t rip = kvm.get(Reg::kRip);
+    const abi::Reply reply = run(vcpu, request);
+    if (const auto* finish = std::get_if<abi::Finish>(&reply)) {
+        *exit.result = result_register(request.width, finish->result);
+    } else if (const auto* again = std::get_if<abi::Reissue>(&reply)) {
+        // KVM writes a result and skips the instruction when it completes the exit: let it, then
+        // put the vCPU back to where it was.
+        *exit.result = 0;
+        kvm.complete_exit();
+        kvm.set(Reg::kRip, rip);
+        write_reissue(kvm, request.width, *again);
+    } else {
+        *exit.result = 0;
+        block(vcpu, *std::get_if<abi::Block>(&reply));
+    }
+}
+
+// KVM injects the vector by itself at the next entry, and wakes a halted vCPU; the request that
+// brought us here made the vCPU leave the guest, which is all that it needs.
+void KvmXenTransport::raise_callback(PerVcpu& vcpu, std::uint8_t) {
+    auto& kvm = vcpu.thread.vcpu();
+    if (kvm.mp_state() == vmm::kvm::MpState::kHalted && kvm.interrupts_enabled()) {
+        kvm.set_mp_state(vmm::kvm::MpState::kRunnable);
+    }
+}
+
+void KvmXenTransport::place_vcpu_info(PerVcpu& vcpu, std::optional<vmm::Gpa> gpa) {
+    if (!vcpu.thread.vcpu().set_xen_vcpu_info(
+            gpa ? std::optional(gpa->value) : std::optional<std::uint64_t>())) {
+        vmm::log_guest("vcpu", "vCPU %u: KVM did not take its vcpu_info", vcpu.thread.index());
+    }
+}
+
+void KvmXenTransport::callback_changed(std::uint64_t value) {
+    const bool vector = (value >> 56) == abi::kCallbackTypeVector;
+    const auto set = machine().vm().set_xen_callback_vector(
+        vector ? static_cast<std::uint8_t>(value) : std::uint8_t{0});
+    if (!set) vmm::log_error("upcall", "%s", set.error().what.c_str());
+    XenPlatform::callback_changed(value);
+}
+
+void KvmXenTransport::shared_info_moved(std::uint64_t gfn) {
+    const auto set = machine().vm().set_xen_shared_info_gfn(
+        gfn == kNoGfn ? std::optional<std::uint64_t>() : std::optional(gfn));
+    if (!set) vmm::log_error("shared_info", "%s", set.error().what.c_str());
+    XenPlatform::shared_info_moved(gfn);
+}
+
+void KvmXenTransport::runstate_area_moved(unsigned v) {
+    XenPlatform::runstate_area_moved(v);
+    if ((xen_flags_ & vmm::kvm::kXenRunstate) == 0) return;
+    PerVcpu& vcpu = per_vcpu(v);
+    const std::uint64_t gpa = domain().vcpu(v).runstate_gpa;
+    const auto place = [&vcpu, gpa] {
+        vcpu.thread.vcpu().set_xen_runstate(gpa == kNoGfn ? std::optional<std::uint64_t>()
+                                                          : std::optional(gpa));
+    };
+    if (vcpu.thread.is_current()) {
+        place();
+    } else {
+        vcpu.thread.post(place);
+    }
+}
+
+void KvmXenTransport::width_latched(bool is_64bit) {
+    const auto set = machine().vm().set_xen_long_mode(is_64bit);
+    if (!set) vmm::log_error("shared_info", "%s", set.error().what.c_str());
+}
+
+}  // namespace xenshim

@@ -1,0 +1,165 @@
+#include "xenshim/transport/portable.h"
+
+#include "vmm/base/log.h"
+#include "xenshim/transport/hypercall_registers.h"
+
+namespace xenshim {
+
+using vmm::kvm::ExitReason;
+using vmm::kvm::Reg;
+
+namespace {
+
+constexpr std::uint16_t kTrapPort = 0x7e;
+
+// KVM's own clock (Documentation/virt/kvm/x86/msr.rst): it fills a pvclock record at the address
+// written here, which is what vcpu_info's time is. Hidden from CPUID, it still works.
+constexpr std::uint32_t kMsrKvmSystemTime = 0x4b564d01;
+constexpr std::uint64_t kClockEnable = 1;
+constexpr std::uint64_t kTimeInVcpuInfo = 32;
+
+// Local APIC: LVT0, where the PIC's interrupts come in.
+constexpr std::uint32_t kLvt0 = 0x350;
+constexpr std::uint32_t kLvtExtintUnmasked = 0x700;
+
+}  // namespace
+
+PortableTransport::PortableTransport(vmm::Machine& machine, PlatformConfig platform_config)
+    : XenPlatform(machine, std::move(platform_config)), extra_(machine.vcpus()) {}
+
+vmm::Result<void> PortableTransport::set_up_transport() {
+    auto& memory = machine().memory().guest();
+    for (const InlineCallSite& site : config().call_sites) {
+        if (!memory.write(site.at, std::as_bytes(std::span(kTrap)))) {
+            return vmm::internal_error("a recorded call site lies outside guest memory");
+        }
+    }
+    return {};
+}
+
+// ---- hypercalls ---------------------------------------------------------------------------------
+
+// Whether the instruction before `rip` is our trap: other writes to the port are a device's
+// business. An address that was found good once is remembered, so that the hot path is one
+// comparison; self-modifying code at it could fool only itself.
+bool PortableTransport::is_trap(PerVcpu& vcpu, std::uint64_t rip) {
+    auto& known = extra_[vcpu.thread.index()].known_rip;
+    // Stubs are 32 bytes apart, so their numbers are the bits that differ.
+    auto& slot = known[(rip >> 5) % known.size()];
+    if (slot == rip) return true;
+    std::array<std::uint8_t, kTrap.size()> code{};
+    if (!vcpu.access.read({rip - kTrap.size()}, std::as_writable_bytes(std::span(code))) ||
+        code != kTrap) {
+        return false;
+    }
+    slot = rip;
+    return true;
+}
+
+void PortableTransport::hypercall(PerVcpu& vcpu) {
+    auto& kvm = vcpu.thread.vcpu();
+    const abi::Request request = read_request(kvm);
+    const abi::Reply reply = run(vcpu, request);
+    if (const auto* finish = std::get_if<abi::Finish>(&reply)) {
+        // RIP is past the instruction already.
+        kvm.set(Reg::kRax, result_register(request.width, finish->result));
+    } else if (const auto* again = std::get_if<abi::Reissue>(&reply)) {
+        kvm.set(Reg::kRip, kvm.get(Reg::kRip) - kTrap.size());
+        write_reissue(kvm, request.width, *again);
+    } else {
+        kvm.set(Reg::kRax, 0);
+        block(vcpu, *std::get_if<abi::Block>(&reply));
+    }
+}
+
+bool PortableTransport::handle_exit(vmm::VcpuThread& thread, ExitReason reason) {
+    PerVcpu& vcpu = per_vcpu(thread.index());
+    auto& kvm = thread.vcpu();
+    switch (reason) {
+        case ExitReason::kPio: {
+            const auto io = kvm.pio();
+            if (io.port != kTrapPort || !io.is_write || io.size != 1 || io.count != 1) return false;
+            if (!is_trap(vcpu, kvm.get(Reg::kRip))) return false;
+            hypercall(vcpu);
+            return true;
+        }
+        case ExitReason::kMsrWrite:
+        case ExitReason::kMsrRead: handle_msr(vcpu); return true;
+        case ExitReason::kIrqWindow:
+            thread.request(vmm::kExtintRequest);
+            return true;
+        default: return false;
+    }
+}
+
+// ---- upcalls ------------------------------------------------------------------------------------
+
+// Three steps, tried on kvm_amd and on kvm_pvm:
+// - a guest that takes interrupts right now gets the vector injected, which touches no LAPIC state;
+//   injecting does not wake a halted vCPU, so that is done too;
+// - else the vector is queued with KVM_INTERRUPT, which KVM delivers at the guest's STI (or as it
+//   wakes from HLT), needs no EOI and leaves the ISR alone, but goes through LVT0: if the guest
+//   masked that, it is opened and stays open, for the guest does not look at it again, and each
+//   rewrite of a LAPIC's state would race with interrupts that arrive at it;
+// - one that is queued already stands for all events until the guest looks.
+void PortableTransport::raise_callback(PerVcpu& vcpu, std::uint8_t vector) {
+    auto& kvm = vcpu.thread.vcpu();
+    if (kvm.mp_state() == vmm::kvm::MpState::kUninitialized) return;  // raised again at its start
+    if (kvm.inject_if_ready(vector)) {
+        if (kvm.mp_state() == vmm::kvm::MpState::kHalted) {
+            kvm.set_mp_state(vmm::kvm::MpState::kRunnable);
+        }
+        return;
+    }
+    const auto lvt0 = kvm.lapic_register(kLvt0);
+    if (lvt0 && (*lvt0 & 0x10700) != kLvtExtintUnmasked) {
+        kvm.set_lapic_register(kLvt0, kLvtExtintUnmasked);
+    }
+    kvm.queue_extint(vector);
+}
+
+// ---- the clock ----------------------------------------------------------------------------------
+
+void PortableTransport::place_vcpu_info(PerVcpu& vcpu, std::optional<vmm::Gpa> gpa) {
+    auto& wanted = extra_[vcpu.thread.index()].clock_msr;
+    wanted = gpa ? std::optional((gpa->value + kTimeInVcpuInfo) | kClockEnable) : std::nullopt;
+    vcpu.thread.vcpu().write_msr(kMsrKvmSystemTime, wanted.value_or(0));
+}
+
+void PortableTransport::restart_clock(PerVcpu& vcpu) {
+    const auto& wanted = extra_[vcpu.thread.index()].clock_msr;
+    if (!wanted) return;
+    auto& kvm = vcpu.thread.vcpu();
+    if (kvm.read_msr(kMsrKvmSystemTime) != *wanted) kvm.write_msr(kMsrKvmSystemTime, *wanted);
+}
+
+// ---- inline calls that we cannot catch ----------------------------------------------------------
+
+namespace {
+
+constexpr const char* kInlineHint =
+    "the guest makes hypercalls by VMCALL or VMMCALL at a place that is not known to us, and this "
+    "host's KVM does not hand them over; use a host whose KVM has Xen support (xenolith check)";
+
+}  // namespace
+
+// Some KVMs (kvm_pvm) rewrite the instruction and try it again for ever.
+void PortableTransport::inspect_transport(PerVcpu& vcpu) {
+    auto& kvm = vcpu.thread.vcpu();
+    std::array<std::uint8_t, 3> code{};
+    if (!vcpu.access.read({kvm.get(Reg::kRip)}, std::as_writable_bytes(std::span(code)))) return;
+    if (code[0] != 0x0f || code[1] != 0x01 || (code[2] != 0xc1 && code[2] != 0xd9)) return;
+    machine().stop({.kind = vmm::StopCause::Kind::kError,
+                    .error = vmm::Error{vmm::Fault::kHost, kInlineHint}});
+}
+
+// Others answer it themselves, and only count it.
+void PortableTransport::housekeeping_transport() {
+    for (unsigned v = 0; v < machine().vcpus(); ++v) {
+        if (machine().vcpu(v).vcpu().statistic("hypercalls").value_or(0) == 0) continue;
+        machine().stop({.kind = vmm::StopCause::Kind::kError,
+                        .error = vmm::Error{vmm::Fault::kHost, kInlineHint}});
+    }
+}
+
+}  // namespace xenshim

@@ -1,0 +1,347 @@
+#include "xenshim/transport/xen_platform.h"
+
+#include <ctime>
+
+#include "vmm/base/log.h"
+#include "vmm/memory/page_walk.h"
+#include "xenshim/transport/cpuid_leaves.h"
+
+namespace xenshim {
+
+using vmm::kvm::Reg;
+
+namespace {
+
+// An MSI's address and data (Intel SDM volume 3, "Message Signalled Interrupts"): physical
+// destination, fixed or NMI delivery, edge. With KVM_CAP_X2APIC_API id bits 8 and up lie in the
+// address' upper half.
+constexpr std::uint64_t kMsiBase = 0xfee00000;
+constexpr std::uint32_t kMsiNmi = 4u << 8;
+
+std::uint64_t msi_address(std::uint32_t apic_id) {
+    return kMsiBase | ((apic_id & 0xff) << 12) | (std::uint64_t{apic_id & ~0xffu} << 32);
+}
+
+constexpr std::uint32_t kMsrMtrrDefType = 0x2ff;
+constexpr std::uint64_t kMtrrEnabledWriteBack = 0x806;
+
+}  // namespace
+
+// ---- guest memory -------------------------------------------------------------------------------
+
+bool XenPlatform::Access::read(vmm::Gva at, std::span<std::byte> to) {
+    return vmm::read_virtual(memory_, vcpu_.paging(), at, to);
+}
+
+bool XenPlatform::Access::write(vmm::Gva at, std::span<const std::byte> from) {
+    return vmm::write_virtual(memory_, vcpu_.paging(), at, from);
+}
+
+std::optional<vmm::Gpa> XenPlatform::Access::translate(vmm::Gva at) {
+    return vmm::walk(memory_, vcpu_.paging(), at, vmm::Access::kWrite);
+}
+
+// ---- set-up -------------------------------------------------------------------------------------
+
+XenPlatform::XenPlatform(vmm::Machine& machine, PlatformConfig config)
+    : machine_(machine), config_(std::move(config)) {
+    Ports& ports = *this;
+    domain_ = std::make_unique<Domain>(ports, machine_.memory().guest(), config_.domain);
+    for (unsigned v = 0; v < machine_.vcpus(); ++v) {
+        vcpus_.push_back(std::make_unique<PerVcpu>(machine_, v, config_.preempt_every));
+    }
+}
+
+vmm::Result<void> XenPlatform::set_up(const vmm::kvm::Kvm& kvm) {
+    const auto supported = TRY(kvm.supported_cpuid());
+    for (const auto& leaf : supported) {
+        if (leaf.function == 0) host_vendor_ = leaf.ebx;
+        // Physical address bits; what lies above exists for no vCPU, and maps to no slot.
+        if (leaf.function == 0x80000008) gfn_limit_ = std::uint64_t{1} << ((leaf.eax & 0xff) - 12);
+    }
+    for (unsigned v = 0; v < machine_.vcpus(); ++v) {
+        auto leaves = guest_cpuid(supported,
+                                  {.profile = config_.domain.profile,
+                                   .base = config_.cpuid_base,
+                                   .msr = config_.cpuid_base,
+                                   .domid = config_.domain.domid,
+                                   .vcpu = v,
+                                   .vcpus = machine_.vcpus(),
+                                   .apic_id = vmm::Machine::apic_id(v),
+                                   .tsc_khz = machine_.vcpu(v).vcpu().tsc_khz()});
+        TRY(machine_.vcpu(v).vcpu().set_cpuid(leaves));
+    }
+    TRY(machine_.vcpu(0).vcpu().set_start_state(config_.start));
+    if (config_.set_mtrrs) {
+        for (unsigned v = 0; v < machine_.vcpus(); ++v) {
+            // Not every host's KVM has MTRRs to set; the guest then finds them as at reset.
+            machine_.vcpu(v).vcpu().write_msr(kMsrMtrrDefType, kMtrrEnabledWriteBack);
+        }
+    }
+    timespec real{};
+    ::clock_gettime(CLOCK_REALTIME, &real);
+    domain_->shared_info().set_wall_clock(static_cast<std::uint64_t>(real.tv_sec),
+                                          static_cast<std::uint32_t>(real.tv_nsec));
+    TRY(machine_.vm().catch_msrs(config_.cpuid_base, 1));
+    return set_up_transport();
+}
+
+void XenPlatform::handle_msr(PerVcpu& vcpu) {
+    auto& kvm = vcpu.thread.vcpu();
+    const auto msr = kvm.msr();
+    const std::uint64_t value = *msr.data;
+    *msr.error = 0;
+    if (!kvm.msr_is_write()) {
+        *msr.data = 0;
+        return;
+    }
+    // The low 12 bits number the page, and there is only page 0. A gfn without memory, and a
+    // number that does not exist, are #GP.
+    const auto page = make_hypercall_page(trap_instruction());
+    if ((value & (vmm::kPageSize - 1)) != 0 ||
+        !machine_.memory().guest().write(vmm::Gpa{value}, std::as_bytes(std::span(page)))) {
+        *msr.error = 1;
+        return;
+    }
+    domain_->latch_width(kvm.in_64bit_code() ? abi::Width::k64 : abi::Width::k32);
+}
+
+// ---- Platform -----------------------------------------------------------------------------------
+
+void XenPlatform::vcpu_ready(vmm::VcpuThread& thread) {
+    ready_transport(per_vcpu(thread.index()));
+}
+
+void XenPlatform::ap_started(vmm::VcpuThread& thread) {
+    const unsigned v = thread.index();
+    DomainVcpu& vcpu = domain_->vcpu(v);
+    vcpu.initialised = true;
+    if (!vcpu.up.exchange(true)) vcpu.up_since_ns = machine_.system_time_ns();
+    restart_clock(per_vcpu(v));
+    // INIT emptied the LAPIC: what was raised before has to be raised again.
+    if (domain_->shared_info().upcall_pending(v)) upcall(v);
+}
+
+void XenPlatform::attend(vmm::VcpuThread& thread, std::uint32_t requests) {
+    PerVcpu& vcpu = per_vcpu(thread.index());
+    if ((requests & vmm::kTimerRequest) != 0) run_timers(vcpu);
+    const bool upcall_due = domain_->shared_info().upcall_pending(thread.index());
+    if ((requests & vmm::kUpcallRequest) != 0 && upcall_due && callback_vector() != 0 &&
+        domain_->vcpu(thread.index()).upcall_vector == 0) {
+        raise_callback(vcpu, callback_vector());
+    }
+    if (thread.index() == 0 && pic_.output && (requests & vmm::kExtintRequest) != 0) {
+        deliver_extint(vcpu);
+    }
+    if (vcpu.blocked) check_block(vcpu, (requests & vmm::kUpcallRequest) != 0);
+}
+
+void XenPlatform::inspect(vmm::VcpuThread& thread) {
+    inspect_transport(per_vcpu(thread.index()));
+}
+
+void XenPlatform::housekeeping() {
+    if (domain_->watchdog_expired(machine_.system_time_ns())) {
+        vmm::log_warn("watchdog", "the guest's watchdog was not fed in time");
+        domain_->shutdown(abi::SHUTDOWN_watchdog);
+    }
+    // Looking for touched pages is a walk over the memory's extents: every few seconds is enough.
+    constexpr unsigned kRoundsBetweenReclaims = 40;
+    if (++reclaim_rounds_ >= kRoundsBetweenReclaims) {
+        reclaim_rounds_ = 0;
+        if (const auto pages = machine_.memory().reclaim_touched()) {
+            vmm::log_guest("memory", "the guest touched %llu pages that it had given back",
+                           static_cast<unsigned long long>(pages));
+        }
+    }
+    housekeeping_transport();
+    if (on_housekeeping) on_housekeeping();
+}
+
+void XenPlatform::run_timers(PerVcpu& vcpu) {
+    const unsigned v = vcpu.thread.index();
+    const auto next = domain_->run_timers(v, machine_.system_time_ns());
+    std::optional<std::uint64_t> deadline = next;
+    if (vcpu.block_deadline_ns && (!deadline || *vcpu.block_deadline_ns < *deadline)) {
+        deadline = vcpu.block_deadline_ns;
+    }
+    vcpu.thread.set_timer(deadline ? std::optional(machine_.monotonic_of(*deadline))
+                                   : std::nullopt);
+}
+
+void XenPlatform::block(PerVcpu& vcpu, const abi::Block& until) {
+    vcpu.blocked = true;
+    vcpu.block_deadline_ns = until.deadline_ns;
+    vcpu.thread.sleep();
+    // Once more with the vCPU asleep: what came since the handler looked has left its request.
+    run_timers(vcpu);
+    check_block(vcpu, domain_->shared_info().upcall_pending(vcpu.thread.index()));
+}
+
+void XenPlatform::check_block(PerVcpu& vcpu, bool event) {
+    const unsigned v = vcpu.thread.index();
+    const bool timed_out =
+        vcpu.block_deadline_ns && *vcpu.block_deadline_ns <= machine_.system_time_ns();
+    const bool still_asleep = vcpu.thread.sleeping();
+    if (still_asleep && !event && !timed_out && !domain_->poll_satisfied(v)) return;
+    vcpu.blocked = false;
+    vcpu.block_deadline_ns.reset();
+    domain_->end_poll(v);
+    vcpu.thread.wake();
+}
+
+void XenPlatform::deliver_extint(PerVcpu& vcpu) {
+    // The LAPIC's own gate (LVT0) is KVM's to check: a queued interrupt waits for it.
+    if (!pic_.output()) return;
+    auto& kvm = vcpu.thread.vcpu();
+    if (kvm.ready_for_extint()) {
+        const int vector = pic_.acknowledge();
+        kvm.queue_extint(static_cast<std::uint8_t>(vector));
+    }
+    // One more may follow; KVM says when there is room for it.
+    kvm.request_interrupt_window(pic_.output());
+}
+
+// ---- Ports --------------------------------------------------------------------------------------
+
+std::byte* XenPlatform::own_page(std::uint32_t page) {
+    return machine_.memory().own_page(page);
+}
+
+bool XenPlatform::show_own_page(std::uint64_t gfn, std::uint32_t page) {
+    return machine_.memory().show_own_page(gfn, page);
+}
+
+void XenPlatform::hide_own_page(std::uint64_t gfn) {
+    machine_.memory().hide_own_page(gfn);
+}
+
+bool XenPlatform::in_slot(std::uint64_t gfn) const {
+    return machine_.memory().in_slot(gfn);
+}
+
+void XenPlatform::free_pages(std::uint64_t gfn, std::uint64_t count) {
+    machine_.memory().free_pages(gfn, count);
+}
+
+bool XenPlatform::add_ram_page(std::uint64_t gfn) {
+    return machine_.memory().add_ram_page(gfn);
+}
+
+void XenPlatform::remove_ram_page(std::uint64_t gfn) {
+    machine_.memory().remove_ram_page(gfn);
+}
+
+void XenPlatform::send_vector(unsigned vcpu, std::uint8_t vector) {
+    const auto sent =
+        machine_.vm().signal_msi(msi_address(vmm::Machine::apic_id(vcpu)), vector);
+    if (!sent) vmm::log_error("upcall", "vCPU %u: %s", vcpu, sent.error().what.c_str());
+}
+
+void XenPlatform::upcall(unsigned vcpu) {
+    const std::uint8_t own = domain_->vcpu(vcpu).upcall_vector;
+    if (own != 0) send_vector(vcpu, own);
+    // Also with a vector of its own: a vCPU that sleeps in a hypercall is woken.
+    machine_.vcpu(vcpu).request(vmm::kUpcallRequest);
+}
+
+void XenPlatform::wake(unsigned vcpu) {
+    machine_.vcpu(vcpu).request(vmm::kWakeRequest);
+}
+
+void XenPlatform::callback_changed(std::uint64_t value) {
+    const auto type = static_cast<std::uint32_t>(value >> 56);
+    const bool vector = type == abi::kCallbackTypeVector;
+    callback_vector_ = vector ? static_cast<std::uint8_t>(value) : std::uint8_t{0};
+    for (unsigned v = 0; v < domain_->vcpus(); ++v) {
+        if (domain_->shared_info().upcall_pending(v)) upcall(v);
+    }
+}
+
+void XenPlatform::upcall_vector_changed(unsigned vcpu, std::uint8_t) {
+    if (domain_->shared_info().upcall_pending(vcpu)) upcall(vcpu);
+}
+
+void XenPlatform::vcpu_info_moved(unsigned v) {
+    const auto gpa = domain_->shared_info().vcpu_info_gpa(v, shared_info_gfn_);
+    // KVM takes a vCPU's lock for this, and a vCPU that waits for its SIPI holds it for as long as
+    // it waits: so its own thread does it.
+    PerVcpu& vcpu = per_vcpu(v);
+    if (vcpu.thread.is_current()) {
+        place_vcpu_info(vcpu, gpa);
+    } else {
+        vcpu.thread.post([this, &vcpu, gpa] { place_vcpu_info(vcpu, gpa); });
+    }
+}
+
+void XenPlatform::shared_info_moved(std::uint64_t gfn) {
+    shared_info_gfn_ = gfn;
+    for (unsigned v = 0; v < domain_->vcpus(); ++v) {
+        if (!domain_->shared_info().vcpu_info_moved(v)) vcpu_info_moved(v);
+    }
+}
+
+void XenPlatform::runstate_area_moved(unsigned v) {
+    // The first thing that Linux asks for on a CPU that comes (back) online: INIT took the clock
+    // away, and not every INIT shows up as an exit.
+    if (per_vcpu(v).thread.is_current()) restart_clock(per_vcpu(v));
+}
+
+void XenPlatform::width_latched(bool) {}
+
+void XenPlatform::timers_changed(unsigned v) {
+    run_timers(per_vcpu(v));
+}
+
+void XenPlatform::start_vcpu(unsigned v, const VcpuContext* context) {
+    PerVcpu& vcpu = per_vcpu(v);
+    if (context == nullptr) {
+        vcpu.thread.post([this, &vcpu] {
+            vcpu.thread.vcpu().set_mp_state(vmm::kvm::MpState::kRunnable);
+            restart_clock(vcpu);
+        });
+        return;
+    }
+    vmm::kvm::FullState state;
+    std::copy(std::begin(context->gpr), std::end(context->gpr), state.gpr);
+    state.rip = context->rip;
+    state.rflags = context->rflags;
+    state.cr0 = context->cr0;
+    state.cr3 = context->cr3;
+    state.cr4 = context->cr4;
+    state.efer = context->efer;
+    const auto segment = [](const VcpuContext::Segment& s) {
+        return vmm::kvm::SegmentState{s.base, s.limit, s.attributes};
+    };
+    state.cs = segment(context->cs);
+    state.ds = segment(context->ds);
+    state.es = segment(context->es);
+    state.ss = segment(context->ss);
+    state.tr = segment(context->tr);
+    vcpu.thread.post([&vcpu, state] {
+        if (const auto set = vcpu.thread.vcpu().set_full_state(state); !set) {
+            vmm::log_guest("vcpu", "vCPU %u cannot start: %s", vcpu.thread.index(),
+                           set.error().what.c_str());
+        }
+    });
+}
+
+void XenPlatform::stop_vcpu(unsigned v) {
+    PerVcpu& vcpu = per_vcpu(v);
+    // Down means: only an INIT-SIPI or VCPUOP_up brings it back. The registers stay as they are.
+    vcpu.thread.post([&vcpu] {
+        vcpu.thread.vcpu().complete_exit();
+        vcpu.thread.vcpu().set_mp_state(vmm::kvm::MpState::kUninitialized);
+    });
+}
+
+void XenPlatform::send_nmi(unsigned v) {
+    const auto sent = machine_.vm().signal_msi(msi_address(vmm::Machine::apic_id(v)), kMsiNmi);
+    if (!sent) vmm::log_error("nmi", "vCPU %u: %s", v, sent.error().what.c_str());
+}
+
+void XenPlatform::shutdown(std::uint8_t reason) {
+    machine_.stop({.kind = vmm::StopCause::Kind::kGuest, .code = reason});
+}
+
+}  // namespace xenshim
