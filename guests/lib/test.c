@@ -1,0 +1,132 @@
+#include "test.h"
+
+enum outcome { PASS, FAILED, SKIPPED, ERRORS, OUTCOMES };
+
+static struct context test_context;
+static char why[600];
+static unsigned table_mismatches;
+static unsigned table_facts;
+
+static void end_test(enum outcome outcome, const char *fmt, va_list args)
+    __attribute__((noreturn));
+
+static void end_test(enum outcome outcome, const char *fmt, va_list args) {
+    format(why, sizeof(why), fmt, args);
+    context_restore(&test_context, outcome);
+}
+
+void test_fail(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    end_test(FAILED, fmt, args);
+}
+
+void test_skip(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    end_test(SKIPPED, fmt, args);
+}
+
+void test_error(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    end_test(ERRORS, fmt, args);
+}
+
+void expect(const char *what, unsigned long long got, unsigned long long want) {
+    if (got != want) {
+        test_fail("%s is 0x%llx, should be 0x%llx", what, got, want);
+    }
+}
+
+const char *result_name(char *buffer, long result) {
+    static const struct {
+        int value;
+        const char *name;
+    } errors[] = {
+        {EPERM, "EPERM"},   {ENOENT, "ENOENT"},   {ESRCH, "ESRCH"},         {ENXIO, "ENXIO"},
+        {E2BIG, "E2BIG"},   {ENOMEM, "ENOMEM"},   {EACCES, "EACCES"},       {EFAULT, "EFAULT"},
+        {EBUSY, "EBUSY"},   {EEXIST, "EEXIST"},   {ENODEV, "ENODEV"},       {EINVAL, "EINVAL"},
+        {ENOSPC, "ENOSPC"}, {EDOM, "EDOM"},       {ENOSYS, "ENOSYS"},       {ENODATA, "ENODATA"},
+        {EILSEQ, "EILSEQ"}, {EOVERFLOW, "EOVERFLOW"}, {EOPNOTSUPP, "EOPNOTSUPP"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+        if (result == -errors[i].value) {
+            format_to(buffer, 24, "-%s", errors[i].name);
+            return buffer;
+        }
+    }
+    format_to(buffer, 24, result < 0 && result > -4096 ? "%ld" : "0x%lx", result);
+    return buffer;
+}
+
+void expect_result(const char *what, long got, long want) {
+    char a[24];
+    char b[24];
+    if (got != want) {
+        test_fail("%s = %s, should be %s", what, result_name(a, got), result_name(b, want));
+    }
+}
+
+void table_fact(const char *what, long got, long want) {
+    char a[24];
+    char b[24];
+    table_facts++;
+    if (got != want) {
+        table_mismatches++;
+        print("  %s: got %s, Xen says %s\n", what, result_name(a, got), result_name(b, want));
+    }
+}
+
+void table_end(void) {
+    if (table_mismatches != 0) {
+        test_fail("%u of %u facts differ", table_mismatches, table_facts);
+    }
+}
+
+static void run_caught(void *argument) {
+    const struct test *test = argument;
+    test->run();
+}
+
+__attribute__((weak)) void guest_main(void) {
+    unsigned count[OUTCOMES] = {0};
+    static const char *const names[OUTCOMES] = {"pass", "FAIL", "skip", "ERROR"};
+    char only[40];
+    const char *filter = option("only", only, sizeof(only));
+    for (const struct test *test = guest_tests; test->name != NULL; test++) {
+        if (filter != NULL && strncmp(test->name, filter, strlen(filter)) != 0) {
+            continue;
+        }
+        why[0] = 0;
+        table_mismatches = 0;
+        table_facts = 0;
+        volatile enum outcome outcome = PASS;
+        enum outcome ended = (enum outcome)context_save(&test_context);
+        if (ended == PASS) {
+            struct trap trap = catch_trap(run_caught, (void *)test);
+            if (trap.vector >= 0) {
+                outcome = ERRORS;
+                format_to(why, sizeof(why), "exception %d, error code 0x%lx, at 0x%lx",
+                          trap.vector, trap.error, trap.ip);
+            }
+        } else {
+            outcome = ended;
+            catch_reset();
+        }
+        interrupts_off();
+        count[outcome]++;
+        if (outcome == PASS) {
+            print("test %s: pass\n", test->name);
+        } else {
+            print("test %s: %s %s\n", test->name, names[outcome], why);
+        }
+    }
+    enum outcome verdict = count[ERRORS] != 0   ? ERRORS
+                           : count[FAILED] != 0 ? FAILED
+                           : count[PASS] != 0   ? PASS
+                                                : SKIPPED;
+    // What could not be carried out has not passed: it counts with the failures.
+    print("verdict: %s (%u passed, %u failed, %u skipped)\n", names[verdict], count[PASS],
+          count[FAILED] + count[ERRORS], count[SKIPPED]);
+}

@@ -1,0 +1,328 @@
+#include "vmm/cli/config/options.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <string_view>
+#include <unistd.h>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace vmm::config {
+namespace {
+
+constexpr std::string_view kProfiles[] = {"xen-4.17", "xen-4.5"};
+
+Result<RunRequest> run(const Args& args) {
+    return parse_run(args, kProfiles);
+}
+
+RunRequest good(const Args& args) {
+    const auto request = run(args);
+    if (request) return *request;
+    ADD_FAILURE() << request.error().what;
+    return {};
+}
+
+std::string error_of(const Args& args) {
+    const auto request = run(args);
+    if (request) {
+        ADD_FAILURE() << "accepted: " << testing::PrintToString(args);
+        return {};
+    }
+    EXPECT_EQ(request.error().fault, Fault::kUser);
+    EXPECT_EQ(exit_status_of(request.error().fault), ExitStatus::kUserError);
+    EXPECT_EQ(request.error().what.find('\n'), std::string::npos);
+    return request.error().what;
+}
+
+// A GUEST.cfg that removes itself.
+class TempFile {
+  public:
+    explicit TempFile(std::string_view text) {
+        path_ = std::filesystem::temp_directory_path() / "xenolith-test-XXXXXX";
+        const int fd = ::mkstemp(path_.data());
+        EXPECT_GE(fd, 0);
+        ::close(fd);
+        std::ofstream(path_) << text;
+    }
+    TempFile(const TempFile&) = delete;
+    TempFile& operator=(const TempFile&) = delete;
+    ~TempFile() { std::filesystem::remove(path_); }
+    const std::string& path() const { return path_; }
+
+  private:
+    std::string path_;
+};
+
+TEST(RunOptions, EveryOption) {
+    const RunRequest request = good({"--name",     "web",
+                                     "--type",     "pvh",
+                                     "--kernel",   "k",
+                                     "--ramdisk",  "r",
+                                     "--module",   "a,b c",
+                                     "--module=d", "--cmdline",
+                                     "x=1 -- y",   "--memory",
+                                     "2G",         "--vcpus",
+                                     "4",          "--console",
+                                     "file:out",   "--transport",
+                                     "kvm-xen",    "--profile",
+                                     "xen-4.5",    "--preempt",
+                                     "every:2",    "--on-reboot",
+                                     "restart",    "--log",
+                                     "debug",      "--log-file",
+                                     "l",          "--strict",
+                                     "--domid=5",  "--max-event-channels",
+                                     "4096",       "--cpuid-base",
+                                     "0x40000100"});
+    RunRequest want;
+    want.vm.name = "web";
+    want.vm.kernel = "k";
+    want.vm.ramdisk = "r";
+    want.vm.modules = {{"a", "b c"}, {"d", ""}};
+    want.vm.cmdline = "x=1 -- y";
+    want.vm.memory_bytes = 2 * kGiB;
+    want.vm.vcpus = 4;
+    want.vm.console_file = "out";
+    want.vm.transport = TransportChoice::kKvmXen;
+    want.vm.profile = "xen-4.5";
+    want.vm.preempt_every = 2;
+    want.vm.on_reboot = ShutdownAction::kRestart;
+    want.vm.domid = 5;
+    want.vm.max_event_channels = 4096;
+    want.vm.cpuid_base = 0x40000100;
+    EXPECT_EQ(request.vm, want.vm);
+    EXPECT_EQ(request.log_level, LogLevel::kDebug);
+    EXPECT_EQ(request.log_file, "l");
+    EXPECT_TRUE(request.strict);
+    EXPECT_TRUE(request.help.empty());
+    EXPECT_TRUE(request.config_file.empty());
+}
+
+TEST(RunOptions, Defaults) {
+    const RunRequest request = good({"--kernel=k"});
+    VmConfig want;
+    want.kernel = "k";
+    EXPECT_EQ(request.vm, want);
+    EXPECT_EQ(request.vm.on_reboot, ShutdownAction::kDestroy);
+    EXPECT_EQ(request.vm.memory_bytes, 128 * kMiB);
+    EXPECT_EQ(request.log_level, LogLevel::kWarn);
+    EXPECT_FALSE(request.strict);
+}
+
+TEST(RunOptions, ValuesThatLookLikeOptionsOrLikeNothing) {
+    EXPECT_EQ(good({"--kernel=k", "--cmdline", ""}).vm.cmdline, "");
+    EXPECT_EQ(good({"--kernel=k", "--cmdline="}).vm.cmdline, "");
+    EXPECT_EQ(good({"--kernel=k", "--cmdline", "-v"}).vm.cmdline, "-v");
+    EXPECT_EQ(good({"--kernel=k", "--cmdline", "--verbose"}).vm.cmdline, "--verbose");
+    EXPECT_EQ(good({"--kernel=k", "--cmdline", "--"}).vm.cmdline, "--");
+    EXPECT_EQ(good({"--kernel=k", "--cmdline=--help"}).vm.cmdline, "--help");
+    EXPECT_EQ(good({"--kernel=k", "--cmdline=a=b"}).vm.cmdline, "a=b");
+}
+
+TEST(RunOptions, FirmwareImpliesHvm) {
+    const VmConfig vm = good({"--firmware", "f"}).vm;
+    EXPECT_EQ(vm.type, GuestType::kHvm);
+    EXPECT_EQ(vm.image(), "f");
+    EXPECT_EQ(good({"--type=hvm", "--firmware", "f"}).vm.type, GuestType::kHvm);
+    EXPECT_EQ(good({"--type=hvm", "--kernel", "k"}).vm.type, GuestType::kHvm);
+}
+
+struct Mistake {
+    Args args;
+    std::string_view says;  // its start
+};
+
+TEST(RunOptions, Mistakes) {
+    const std::vector<Mistake> cases = {
+        {{}, "no kernel: give --kernel FILE"},
+        {{"--bogus"}, "unknown option '--bogus' ('xenolith run --help'"},
+        {{"--kernal", "k"}, "unknown option '--kernal'; did you mean '--kernel'? ("},
+        {{"--kern", "k"}, "unknown option '--kern'"},  // no guessing
+        {{"--m", "1"}, "unknown option '--m'"},
+        {{"-k", "k"}, "unknown option '-k'"},
+        {{"-vh"}, "unknown option '-vh'"},
+        {{"--x\ny"}, "unknown option '--x\\x0ay'"},
+        {{"--kernel"}, "--kernel needs a value, FILE"},
+        {{"--name", "--kernel", "k"}, "--name needs a value, NAME"},
+        {{"--name", "--kernel=k"}, "--name needs a value, NAME"},
+        {{"--cmdline", "--help"}, "--cmdline needs a value"},
+        {{"--strict=yes", "--kernel=k"}, "--strict takes no value"},
+        {{"--kernel=k", "--memory=1G", "--memory=2G"}, "--memory is given more than once"},
+        {{"--kernel=k", "--kernel=l"}, "--kernel is given more than once"},
+        {{"--kernel="}, "--kernel: a file name cannot be empty"},
+        {{"--kernel=k", "--firmware=f"}, "--kernel and --firmware exclude each other"},
+        {{"--type=pvh", "--firmware=f"}, "firmware 'f': only a guest of type hvm has one"},
+        {{"--kernel=k", "a.cfg", "b.cfg"}, "one GUEST.cfg at a time: 'a.cfg' and 'b.cfg'"},
+        {{"--kernel=k", "--", "--a", "--b"}, "one GUEST.cfg at a time: '--a' and '--b'"},
+        {{"--kernel=k", "/nonexistent/a.cfg"}, "/nonexistent/a.cfg: No such file"},
+        {{"--kernel=k", "/"}, "/: this is a directory"},
+        {{"--kernel=k", ""}, ": No such file or directory"},
+        {{"--kernel=k", "--memory=0"}, "--memory: '0' is less than"},
+        {{"--kernel=k", "--memory", "-1"}, "--memory: '-1' is less than"},
+        {{"--kernel=k", "--memory=100T"}, "--memory: '100T' is more than"},
+        {{"--kernel=k", "--memory=lots"}, "--memory: 'lots' is not a size"},
+        {{"--kernel=k", "--memory="}, "--memory: '' is not a size"},
+        {{"--kernel=k", "--vcpus=0"}, "--vcpus: '0' is out of range, 1 to 128"},
+        {{"--kernel=k", "--vcpus", "1000000000000"}, "--vcpus: '1000000000000' is out of range"},
+        {{"--kernel=k", "--vcpus=one"}, "--vcpus: 'one' is not a number"},
+        {{"--kernel=k", "--name="}, "--name: a name cannot be empty"},
+        {{"--kernel=k", "--type=pv"}, "--type: 'pv' is not supported, only pvh or hvm"},
+        {{"--kernel=k", "--module=,x"}, "--module: a file name cannot be empty"},
+        {{"--kernel=k", "--console=tty"}, "--console: 'tty' is not stdio or file:PATH"},
+        {{"--kernel=k", "--transport=pio"}, "--transport: 'pio' is not auto, kvm-xen or portable"},
+        {{"--kernel=k", "--profile=xen-4.1"}, "--profile: 'xen-4.1' is not a profile"},
+        {{"--kernel=k", "--preempt=every:0"}, "--preempt: '0' is out of range"},
+        {{"--kernel=k", "--preempt=7"}, "--preempt: '7' is not none or every:N"},
+        {{"--kernel=k", "--on-reboot=preserve"}, "--on-reboot: 'preserve' is not supported"},
+        {{"--kernel=k", "--log=loud"}, "--log: 'loud' is not error, warn, info, debug or trace"},
+        {{"--kernel=k", "--log-file="}, "--log-file: a file name cannot be empty"},
+        {{"--kernel=k", "--domid=0"}, "--domid: '0' is out of range"},
+    };
+    for (const auto& test : cases) {
+        EXPECT_EQ(error_of(test.args).substr(0, test.says.size()), test.says);
+    }
+}
+
+TEST(RunOptions, AFileAloneIsEnough) {
+    const TempFile file("kernel='k'\nmemory=512\nextra='quiet'\n");
+    const RunRequest request = good({file.path()});
+    EXPECT_EQ(request.config_file, file.path());
+    EXPECT_EQ(request.vm.kernel, "k");
+    EXPECT_EQ(request.vm.memory_bytes, 512 * kMiB);
+    EXPECT_EQ(request.vm.cmdline, "quiet");
+    EXPECT_EQ(request.vm.on_reboot, ShutdownAction::kRestart);
+}
+
+TEST(RunOptions, CountForMoreThanTheFile) {
+    const TempFile file(
+        "name='a'\ntype='hvm'\nfirmware_override='f'\nmemory=512\nvcpus=2\n"
+        "extra='quiet'\nmodules=['m']\nconsole='file:c'\ntransport='portable'\n"
+        "preempt='every:4'\non_reboot='restart'\nmax_event_channels=100\ndomid=3\n");
+    const VmConfig vm = good({"--memory=1G", "--vcpus=1", file.path(), "--cmdline=verbose",
+                              "--module=n", "--console=stdio", "--transport=auto", "--preempt=none",
+                              "--on-reboot=destroy", "--name=b"})
+                            .vm;
+    VmConfig want;
+    want.name = "b";
+    want.type = GuestType::kHvm;
+    want.firmware = "f";
+    want.memory_bytes = kGiB;
+    want.cmdline = "verbose";
+    want.modules = {{"n", ""}};
+    want.max_event_channels = 100;
+    want.domid = 3;
+    EXPECT_EQ(vm, want);
+}
+
+TEST(RunOptions, AnImageOnTheCommandLineReplacesTheFiles) {
+    const TempFile hvm("type='hvm'\nfirmware_override='f'\n");
+    const VmConfig kernel = good({"--kernel=k", hvm.path()}).vm;
+    EXPECT_EQ(kernel.image(), "k");
+    EXPECT_EQ(kernel.type, GuestType::kHvm);
+    EXPECT_EQ(error_of({"--type=pvh", hvm.path()}),
+              "firmware 'f': only a guest of type hvm has one");
+
+    const TempFile pvh("type='pvh'\nkernel='k'\n");
+    const VmConfig firmware = good({"--firmware=f", pvh.path()}).vm;
+    EXPECT_EQ(firmware.image(), "f");
+    EXPECT_EQ(firmware.type, GuestType::kHvm);
+}
+
+TEST(RunOptions, AFilesMistakesComeThrough) {
+    const TempFile malformed("kernel='k'\nname='x\n");
+    EXPECT_EQ(error_of({malformed.path()}),
+              malformed.path() + ":2: this string has no end: ' is missing");
+    const TempFile no_kernel("memory=512\n");
+    EXPECT_EQ(error_of({no_kernel.path()}).substr(0, 9), "no kernel");
+}
+
+TEST(RunOptions, StrictDecidesAboutUnknownKeys) {
+    const TempFile file("kernel='k'\nmemroy=512\nvnc=1\n");
+    const RunRequest lenient = good({file.path()});
+    ASSERT_EQ(lenient.warnings.size(), 2u);
+    EXPECT_EQ(lenient.warnings[0],
+              file.path() + ":2: memroy: unknown key; did you mean 'memory'?, ignored");
+    EXPECT_EQ(lenient.warnings[1], file.path() + ":3: vnc: not supported yet, ignored");
+    EXPECT_EQ(error_of({file.path(), "--strict"}),
+              file.path() + ":2: memroy: unknown key; did you mean 'memory'?");
+}
+
+TEST(RunOptions, HelpIsEnough) {
+    for (const Args& args : {Args{"--help"}, Args{"-h"}, Args{"a.cfg", "b.cfg", "--help"},
+                             Args{"--memory=0", "--help"}}) {
+        EXPECT_EQ(good(args).help, run_help(kProfiles));
+    }
+    const std::string help = run_help(kProfiles);
+    EXPECT_NE(help.find("xenolith run [OPTIONS] [GUEST.cfg]"), std::string::npos);
+    EXPECT_NE(help.find("--module FILE[,CMDLINE]"), std::string::npos);
+    EXPECT_NE(help.find("xen-4.17 or"), std::string::npos);
+    // Readable on the narrowest terminal that anyone has.
+    for (std::size_t at = 0; at < help.size();) {
+        const std::size_t end = help.find('\n', at);
+        EXPECT_LE(end - at, 80u) << help.substr(at, end - at);
+        at = end + 1;
+    }
+}
+
+ExitStatus nothing(const Args&) {
+    return ExitStatus::kPoweroff;
+}
+constexpr Command kCommands[] = {
+    {"run", "start a guest", nothing},
+    {"check", "look at this host", nothing},
+    {"version", "print the version", nothing},
+};
+
+TEST(Program, FindsItsCommands) {
+    const auto invocation = parse_program(kCommands, {"run", "--kernel", "k"});
+    ASSERT_TRUE(invocation);
+    ASSERT_EQ(invocation->command, &kCommands[0]);
+    EXPECT_EQ(invocation->args, (Args{"--kernel", "k"}));
+    EXPECT_EQ(parse_program(kCommands, {"--version"})->command, &kCommands[2]);
+    // Its own --help is the command's business.
+    EXPECT_EQ(parse_program(kCommands, {"check", "--help"})->command, &kCommands[1]);
+}
+
+TEST(Program, HelpListsTheCommands) {
+    for (const char* const flag : {"--help", "-h"}) {
+        const auto invocation = parse_program(kCommands, {flag});
+        ASSERT_TRUE(invocation);
+        EXPECT_EQ(invocation->command, nullptr);
+        for (const Command& command : kCommands) {
+            EXPECT_NE(invocation->text.find(command.name), std::string::npos);
+            EXPECT_NE(invocation->text.find(command.summary), std::string::npos);
+        }
+    }
+}
+
+TEST(Program, Mistakes) {
+    const std::vector<Mistake> cases = {
+        {{}, "no command is given"},
+        {{"rnu"}, "unknown command 'rnu'; did you mean 'run'?"},
+        {{"destroy"}, "unknown command 'destroy' ("},
+        {{""}, "unknown command ''"},
+        {{"--kernel", "k"}, "unknown option '--kernel': a command comes first"},
+        {{"ru"}, "unknown command 'ru'; did you mean 'run'?"},
+    };
+    for (const auto& test : cases) {
+        const auto invocation = parse_program(kCommands, test.args);
+        ASSERT_FALSE(invocation) << test.says;
+        EXPECT_EQ(invocation.error().fault, Fault::kUser);
+        EXPECT_EQ(invocation.error().what.substr(0, test.says.size()), test.says);
+    }
+}
+
+TEST(PlainCommand, TakesNothingButHelp) {
+    EXPECT_EQ(*parse_plain(kCommands[1], {}), "");
+    EXPECT_NE(parse_plain(kCommands[1], {"--help"})->find("look at this host"), std::string::npos);
+    EXPECT_EQ(parse_plain(kCommands[1], {"x"}).error().what,
+              "xenolith check takes no arguments, not 'x'");
+    EXPECT_EQ(parse_plain(kCommands[2], {"--x"}).error().what,
+              "unknown option '--x' ('xenolith version --help' lists them)");
+}
+
+}  // namespace
+}  // namespace vmm::config
