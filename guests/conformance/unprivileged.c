@@ -41,7 +41,7 @@ static void others(void) {
         {38, "tmem"},                          {39, "argo"},
         {__HYPERVISOR_xenpmu_op, "xenpmu"},    {__HYPERVISOR_dm_op, "dm_op"},
         {__HYPERVISOR_hypfs_op, "hypfs_op"},   {__HYPERVISOR_kexec_op, "kexec_op"},
-        {__HYPERVISOR_mca, "mca"},             {49, "paging_domctl_cont"},
+        {48, "mca"},                           {49, "paging_domctl_cont"},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(calls); i++) {
         long result = hypercall(calls[i].number, 1, ARG(arg), 0, 0, 0);

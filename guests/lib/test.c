@@ -56,7 +56,7 @@ const char *result_name(char *buffer, long result) {
             return buffer;
         }
     }
-    format_to(buffer, 24, result < 0 && result > -4096 ? "%ld" : "0x%lx", result);
+    format_to(buffer, 24, result < 10 && result > -4096 ? "%ld" : "0x%lx", result);
     return buffer;
 }
 

@@ -14,7 +14,7 @@ namespace vmm::boot {
 namespace {
 
 // dsdt_aml_code: made by iasl out of dsdt.asl.in.
-#include "dsdt.hex"
+#include <dsdt.hex>
 
 // Layouts and values are those of the ACPI Specification 5.0 (chapter 5.2 has the tables).
 // Multi-byte members are not aligned in all of them, hence the packing.

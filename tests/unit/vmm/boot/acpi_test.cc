@@ -46,8 +46,10 @@ class Reader {
         return {begin, begin + static_cast<long>(size)};
     }
     std::string text(std::uint64_t at, std::size_t size) const {
-        const ByteVector raw = bytes_at(at, size);
-        return {reinterpret_cast<const char*>(raw.data()), size};
+        std::string s;
+        for (const std::byte b : bytes_at(at, size))
+            s += std::to_integer<char>(b);
+        return s;
     }
     std::uint8_t sum(std::uint64_t at, std::size_t size) const {
         unsigned total = 0;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <elf.h>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,8 +16,8 @@ using ByteVector = std::vector<std::byte>;
 
 template <class T>
 void append(ByteVector& to, const T& value) {
-    const auto* bytes = reinterpret_cast<const std::byte*>(&value);
-    to.insert(to.end(), bytes, bytes + sizeof(T));
+    const auto bytes = std::as_bytes(std::span(&value, 1));
+    to.insert(to.end(), bytes.begin(), bytes.end());
 }
 
 template <class T>
@@ -25,8 +26,8 @@ void poke(ByteVector& at, std::size_t offset, const T& value) {
 }
 
 inline ByteVector bytes(std::string_view text) {
-    const auto* begin = reinterpret_cast<const std::byte*>(text.data());
-    return {begin, begin + text.size()};
+    const auto raw = std::as_bytes(std::span(text));
+    return {raw.begin(), raw.end()};
 }
 
 inline ByteVector desc32(std::uint32_t value) {

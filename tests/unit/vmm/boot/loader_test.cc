@@ -239,7 +239,7 @@ TEST(ContractSection2, EntryAddressZeroIsLoadedAndEntered) {
 
 TEST(ContractSection3, StartInfoIsThereAndNotAtZeroForBothFlavours) {
     for (const Flavour flavour : {Flavour::kPvh, Flavour::kHvm}) {
-        TestGuest guest(64 * 1024);  // so little that only the lowest memory is left
+        TestGuest guest(0x1'0000);  // so little that only the lowest memory is left
         TestElf elf = small_kernel(0x8000);
         elf.segments[0].tail = 0x7000;
         const ByteVector kernel = elf.build();
@@ -593,7 +593,7 @@ TEST(Loader, AnyByteChangedLoadsOrLeavesNoTrace) {
         elf.segments.push_back({.physical = 0xa000, .data = bytes("second"), .tail = 100});
         elf.note_sections = elf.note_segments;
         const ByteVector good = elf.build();
-        TestGuest guest(128 * 1024);
+        TestGuest guest(0x2'0000);
         unsigned loaded = 0;
         for (std::size_t at = 0; at < good.size(); ++at) {
             for (const int change : {0x01, 0x80, 0xff}) {
@@ -628,8 +628,8 @@ class Files : public ::testing::Test {
 
     std::string file(const std::string& name, const ByteVector& content) const {
         std::ofstream out(folder_ + "/" + name, std::ios::binary);
-        out.write(reinterpret_cast<const char*>(content.data()),
-                  static_cast<std::streamsize>(content.size()));
+        for (const std::byte b : content)
+            out.put(std::to_integer<char>(b));
         return folder_ + "/" + name;
     }
     std::string folder_;

@@ -12,6 +12,8 @@
 
 namespace vmm::boot::testing {
 
+// NOLINTBEGIN(cppcoreguidelines-pro-type-*): the packers' interfaces are C's.
+
 // Bytes that no packer makes much smaller, always the same ones.
 inline ByteVector noise(std::size_t size) {
     ByteVector result(size);
@@ -66,7 +68,7 @@ inline ByteVector zstd(const ByteVector& from) {
 
 // `payload` as it stands in a bzImage, 8 bytes into the protected-mode code, with code after it.
 inline ByteVector bzimage(const ByteVector& payload, std::uint8_t setup_sectors = 1) {
-    const std::size_t setup = ((setup_sectors == 0 ? 4U : setup_sectors) + 1) * 512;
+    const std::size_t setup = (std::size_t{setup_sectors == 0 ? 4U : setup_sectors} + 1) * 512;
     ByteVector file(setup + 8);
     file[0x1f1] = static_cast<std::byte>(setup_sectors);
     poke<std::uint16_t>(file, 0x1fe, 0xaa55);
@@ -77,5 +79,7 @@ inline ByteVector bzimage(const ByteVector& payload, std::uint8_t setup_sectors 
     file.insert(file.end(), payload.begin(), payload.end());
     return file;
 }
+
+// NOLINTEND(cppcoreguidelines-pro-type-*)
 
 }  // namespace vmm::boot::testing

@@ -524,6 +524,16 @@ TEST_F(StoreTest, RootWatchSeesAllAndOthersOnlyWhatTheyMayRead) {
     EXPECT_EQ(events, (Events{"/secret G", "/secret G"}));
 }
 
+TEST_F(StoreTest, RemovalIsToldToThoseWhoCouldReadTheNodeButNotItsParent) {
+    ASSERT_TRUE(tools.write(kNoTransaction, "/secret/shown", ""));
+    ASSERT_TRUE(tools.set_permissions(kNoTransaction, "/secret/shown",
+                                      {{0, Access::kNone}, {kGuest, Access::kRead}}));
+    ASSERT_TRUE(guest.watch("/secret/shown", "T"));
+    events.clear();
+    ASSERT_TRUE(tools.remove(kNoTransaction, "/secret"));
+    EXPECT_EQ(events, Events{"/secret/shown T"});
+}
+
 TEST_F(StoreTest, TransactionsTellAtCommitOnly) {
     ASSERT_TRUE(guest.watch("a", "T"));
     events.clear();
@@ -613,8 +623,8 @@ TEST_F(StoreTest, ACallbackMayEndItsOwnWatch) {
     int calls = 0;
     WatchId id = 0;
     const auto watch = backend.watch(kHome + "/a", [&](const std::string&) {
-        ++calls;
         backend.unwatch(id);
+        ++calls;  // what was captured must still be there: ASan watches
     });
     ASSERT_TRUE(watch);
     id = *watch;
