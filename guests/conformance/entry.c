@@ -104,7 +104,8 @@ static void debug_registers(void) {
 static void apic_base(void) { expect("APIC base MSR", rdmsr(0x1b), 0xfee00900); }
 
 static void apic_version(void) {
-    expect("LAPIC version", apic_read(APIC_VERSION), 0x50014);
+    // KVM adds bit 24 (no broadcast of EOIs) to Xen's figure of 0x50014 where it has x2APIC.
+    expect("LAPIC version", apic_read(APIC_VERSION) & ~(1u << 24), 0x50014);
     expect("LAPIC id", apic_read(APIC_ID), 0);
 }
 

@@ -202,7 +202,8 @@ static void self_referring_multicall(void) {
 
 static void page_tables_that_loop(void) {
 #if GUEST_PAGING == PAGING_LONG
-    // A top-level entry that leads back to the top, and one that leads out of memory.
+    // A top-level entry that leads back to the top, and others that lead out of memory. Only calls
+    // that read: what is written there would be our own page tables.
     extern uint64_t pml4[512];
     pml4[300] = (uintptr_t)pml4 | 7;
     pml4[301] = 0x000ffffffffff000 | 7;
@@ -210,11 +211,12 @@ static void page_tables_that_loop(void) {
     pml4[303] = 0xffffffffffffffff;
     for (unsigned long entry = 300; entry < 304; entry++) {
         unsigned long va = 0xffff000000000000 | entry << 39;
-        for (unsigned shift = 12; shift < 39; shift += 9) {
-            allowed("xen_version", entry, va, xen_version(XENVER_extraversion,
-                                                          (void *)(va | 300ul << shift)));
-            allowed("memory_op", entry, va,
-                    memory_op(XENMEM_memory_map, (void *)(va | 511ul << shift)));
+        for (unsigned shift = 12; shift <= 39; shift += 9) {
+            for (unsigned long index = 298; index < 304; index++) {
+                const void *p = (void *)(va | index << shift);
+                allowed("memory_op", entry, va, memory_op(XENMEM_current_reservation, p));
+                allowed("event_channel_op", entry, va, evtchn_op(EVTCHNOP_send, p));
+            }
         }
     }
     pml4[300] = pml4[301] = pml4[302] = pml4[303] = 0;

@@ -16,10 +16,14 @@ struct gate {
 struct tss {
     uint32_t reserved0;
     uint64_t rsp[3];
-    uint64_t rest[11];
+    uint64_t reserved1;
+    uint64_t ist[7];
+    uint64_t reserved2;
+    uint16_t reserved3, io_bitmap;
+    uint8_t ports[32 + 1];  // for ports 0 to 0xff, and the byte of ones that must follow
 } __attribute__((packed));
 
-static struct tss tss;
+static struct tss tss = {.ports[32] = 0xff};
 static uint8_t ring0_stack[4096] __attribute__((aligned(16)));
 extern uint64_t gdt_tss[2];
 #define CODE_SELECTOR SEL_CODE64
@@ -68,6 +72,7 @@ void trap_init(void) {
 #ifdef __x86_64__
     // A trap from ring 3 takes its stack from here.
     unsigned long base = (unsigned long)&tss;
+    tss.io_bitmap = sizeof(tss);  // none: ring 3 may use no port
     tss.rsp[0] = (unsigned long)ring0_stack + sizeof(ring0_stack);
     gdt_tss[0] = (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 |
                  (base >> 24 & 0xff) << 56;
@@ -75,6 +80,12 @@ void trap_init(void) {
     asm volatile("ltr %w0" ::"r"(SEL_TSS));
 #endif
 }
+
+#ifdef __x86_64__
+void allow_ports(bool allowed) {
+    tss.io_bitmap = (uint16_t)(allowed ? offsetof(struct tss, ports) : sizeof(tss));
+}
+#endif
 
 void set_handler(unsigned vector, trap_handler *handler) {
     handlers[vector] = handler;

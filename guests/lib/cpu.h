@@ -145,6 +145,9 @@ void trap_init(void);
 void trap_init_ap(void);
 void set_handler(unsigned vector, trap_handler *handler);
 
+// Whether ring 3 may use the ports below 0x100 (64-bit guests).
+void allow_ports(bool allowed);
+
 // Interrupts that came in on a vector nobody asked for.
 extern volatile unsigned unexpected_interrupts;
 extern volatile unsigned last_unexpected_vector;

@@ -292,8 +292,7 @@ long set_callback_vector(unsigned vector) {
 
 // ---- time -------------------------------------------------------------------------------------
 
-uint64_t xen_time_of(unsigned cpu) {
-    volatile struct vcpu_time_info *time = &vcpu_info(cpu)->time;
+uint64_t time_from(volatile struct vcpu_time_info *time) {
     for (;;) {
         uint32_t version = time->version;
         barrier();
@@ -310,6 +309,10 @@ uint64_t xen_time_of(unsigned cpu) {
         return system + (delta >> 32) * multiplier +
                (((delta & 0xffffffff) * multiplier) >> 32);
     }
+}
+
+uint64_t xen_time_of(unsigned cpu) {
+    return time_from(&vcpu_info(cpu)->time);
 }
 
 uint64_t xen_time(void) {

@@ -61,6 +61,7 @@ long set_callback_vector(unsigned vector);
 
 uint64_t xen_time(void);          // nanoseconds since boot, by vcpu_info of vCPU 0; 0 if not fed
 uint64_t xen_time_of(unsigned cpu);
+uint64_t time_from(volatile struct vcpu_time_info *time);
 uint64_t tsc_after_ms(unsigned ms);  // for time limits, which must not depend on what is tested
 
 // Waits, yielding, until the condition holds; the value is whether it did.

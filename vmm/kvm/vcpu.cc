@@ -327,7 +327,15 @@ void Vcpu::request_interrupt_window(bool on) {
     run_->request_interrupt_window = on ? 1 : 0;
 }
 
+// In x2APIC mode each register is an MSR (SDM volume 3, 11.12.1.2), which is read and written
+// alone. In xAPIC mode KVM has only the whole state, and writing that races with interrupts that
+// arrive at the LAPIC meanwhile.
+constexpr std::uint32_t kX2apicMsrs = 0x800;
+
 std::optional<std::uint32_t> Vcpu::lapic_register(std::uint32_t offset) {
+    if (const auto msr = read_msr(kX2apicMsrs + (offset >> 4))) {
+        return static_cast<std::uint32_t>(*msr);
+    }
     kvm_lapic_state state{};
     if (::ioctl(fd_.get(), KVM_GET_LAPIC, &state) != 0) return std::nullopt;
     std::uint32_t value = 0;
@@ -336,6 +344,7 @@ std::optional<std::uint32_t> Vcpu::lapic_register(std::uint32_t offset) {
 }
 
 bool Vcpu::set_lapic_register(std::uint32_t offset, std::uint32_t value) {
+    if (write_msr(kX2apicMsrs + (offset >> 4), value)) return true;
     kvm_lapic_state state{};
     if (::ioctl(fd_.get(), KVM_GET_LAPIC, &state) != 0) return false;
     std::memcpy(state.regs + offset, &value, sizeof value);

@@ -12,6 +12,8 @@ namespace {
 // The largest extent that an unprivileged guest may name: 2^9 pages, 2 MiB (memop-max-order=).
 constexpr std::uint32_t kMaxOrder = 9;
 
+constexpr std::uint32_t kAddressBitsMask = 0xff;  // of mem_flags
+
 bool apply_to_extent(Physmap& physmap, std::uint32_t op, std::uint64_t gfn, std::uint32_t order) {
     const std::uint64_t pages = std::uint64_t{1} << order;
     if (gfn + pages < gfn) return false;
@@ -36,6 +38,12 @@ Outcome reservation(Call& call, MemoryOpCommand at) {
         return stop_at(at.start_extent);
     }
     if (at.op == XENMEM_populate_physmap && (want->mem_flags & XENMEMF_populate_on_demand) != 0) {
+        return stop_at(at.start_extent);
+    }
+    // Pages below a given machine address: nobody knows machine addresses here, and a limit below
+    // 4 GiB is one that no host of today could honour anyway.
+    const std::uint32_t address_bits = want->mem_flags & kAddressBitsMask;
+    if (at.op == XENMEM_populate_physmap && address_bits != 0 && address_bits < 32) {
         return stop_at(at.start_extent);
     }
     const vmm::Gva list{want->extent_start};

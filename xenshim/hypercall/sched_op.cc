@@ -73,7 +73,6 @@ Outcome sched_op(Call& call) {
 
         case SCHEDOP_block:
             call.domain().shared_info().clear_upcall_mask(call.vcpu());
-            if (call.domain().shared_info().upcall_pending(call.vcpu())) return Call::ok();
             return Block{std::nullopt};
 
         case SCHEDOP_shutdown:

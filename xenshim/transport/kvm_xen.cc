@@ -112,6 +112,14 @@ void KvmXenTransport::runstate_area_moved(unsigned v) {
     }
 }
 
+bool KvmXenTransport::place_time_area(unsigned v, std::uint64_t gpa) {
+    if ((xen_flags_ & vmm::kvm::kXenSharedInfo) == 0) return false;
+    PerVcpu& vcpu = per_vcpu(v);
+    if (vcpu.thread.is_current()) return vcpu.thread.vcpu().set_xen_vcpu_time(gpa);
+    vcpu.thread.post([&vcpu, gpa] { vcpu.thread.vcpu().set_xen_vcpu_time(gpa); });
+    return true;
+}
+
 void KvmXenTransport::width_latched(bool is_64bit) {
     const auto set = machine().vm().set_xen_long_mode(is_64bit);
     if (!set) vmm::log_error("shared_info", "%s", set.error().what.c_str());

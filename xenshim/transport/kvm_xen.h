@@ -29,6 +29,7 @@ class KvmXenTransport final : public XenPlatform {
     void callback_changed(std::uint64_t value) override;
     void shared_info_moved(std::uint64_t gfn) override;
     void runstate_area_moved(unsigned vcpu) override;
+    bool place_time_area(unsigned vcpu, std::uint64_t gpa) override;
     void width_latched(bool is_64bit) override;
 
   private:

@@ -86,6 +86,7 @@ bool PortableTransport::handle_exit(vmm::VcpuThread& thread, ExitReason reason) 
         case ExitReason::kMsrWrite:
         case ExitReason::kMsrRead: handle_msr(vcpu); return true;
         case ExitReason::kIrqWindow:
+            close_lvt0(vcpu);
             thread.request(vmm::kExtintRequest);
             return true;
         default: return false;
@@ -99,8 +100,7 @@ bool PortableTransport::handle_exit(vmm::VcpuThread& thread, ExitReason reason) 
 //   injecting does not wake a halted vCPU, so that is done too;
 // - else the vector is queued with KVM_INTERRUPT, which KVM delivers at the guest's STI (or as it
 //   wakes from HLT), needs no EOI and leaves the ISR alone, but goes through LVT0: if the guest
-//   masked that, it is opened and stays open, for the guest does not look at it again, and each
-//   rewrite of a LAPIC's state would race with interrupts that arrive at it;
+//   masked that, it is opened until an interrupt window tells that the vector was taken;
 // - one that is queued already stands for all events until the guest looks.
 void PortableTransport::raise_callback(PerVcpu& vcpu, std::uint8_t vector) {
     auto& kvm = vcpu.thread.vcpu();
@@ -113,9 +113,22 @@ void PortableTransport::raise_callback(PerVcpu& vcpu, std::uint8_t vector) {
     }
     const auto lvt0 = kvm.lapic_register(kLvt0);
     if (lvt0 && (*lvt0 & 0x10700) != kLvtExtintUnmasked) {
+        extra_[vcpu.thread.index()].guest_lvt0 = lvt0;
         kvm.set_lapic_register(kLvt0, kLvtExtintUnmasked);
+        kvm.request_interrupt_window(true);
     }
     kvm.queue_extint(vector);
+}
+
+// The guest can take an interrupt and none is queued any more: LVT0 is the guest's own again.
+void PortableTransport::close_lvt0(PerVcpu& vcpu) {
+    auto& saved = extra_[vcpu.thread.index()].guest_lvt0;
+    if (!saved) return;
+    auto& kvm = vcpu.thread.vcpu();
+    // Unless the guest wrote it meanwhile.
+    if (kvm.lapic_register(kLvt0) == kLvtExtintUnmasked) kvm.set_lapic_register(kLvt0, *saved);
+    saved.reset();
+    kvm.request_interrupt_window(false);
 }
 
 // ---- the clock ----------------------------------------------------------------------------------

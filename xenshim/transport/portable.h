@@ -38,11 +38,13 @@ class PortableTransport final : public XenPlatform {
     // What this transport remembers of one vCPU.
     struct Extra {
         std::optional<std::uint64_t> clock_msr;   // what the clock's MSR should hold
+        std::optional<std::uint32_t> guest_lvt0;  // the guest's own, while ours is in its place
         std::array<std::uint64_t, 64> known_rip{};  // instruction addresses that held the trap
     };
 
     bool is_trap(PerVcpu& vcpu, std::uint64_t rip);
     void hypercall(PerVcpu& vcpu);
+    void close_lvt0(PerVcpu& vcpu);
 
     std::vector<Extra> extra_;
 };

@@ -109,6 +109,7 @@ void XenPlatform::handle_msr(PerVcpu& vcpu) {
 // ---- Platform -----------------------------------------------------------------------------------
 
 void XenPlatform::vcpu_ready(vmm::VcpuThread& thread) {
+    if (thread.index() == 0) domain_->vcpu(0).up_since_ns = machine_.system_time_ns();
     ready_transport(per_vcpu(thread.index()));
 }
 
@@ -133,7 +134,7 @@ void XenPlatform::attend(vmm::VcpuThread& thread, std::uint32_t requests) {
     if (thread.index() == 0 && pic_.output && (requests & vmm::kExtintRequest) != 0) {
         deliver_extint(vcpu);
     }
-    if (vcpu.blocked) check_block(vcpu, (requests & vmm::kUpcallRequest) != 0);
+    if (vcpu.blocked) check_block(vcpu, (requests & vmm::kUpcallRequest) != 0 && upcall_due);
 }
 
 void XenPlatform::inspect(vmm::VcpuThread& thread) {
@@ -175,7 +176,10 @@ void XenPlatform::block(PerVcpu& vcpu, const abi::Block& until) {
     vcpu.thread.sleep();
     // Once more with the vCPU asleep: what came since the handler looked has left its request.
     run_timers(vcpu);
-    check_block(vcpu, domain_->shared_info().upcall_pending(vcpu.thread.index()));
+    // An upcall that waits already ends the sleep only where it can be taken; a new one always
+    // does. So it is on Xen, and guests poll with interrupts off and never look at the flag.
+    check_block(vcpu, vcpu.thread.vcpu().interrupts_enabled() &&
+                          domain_->shared_info().upcall_pending(vcpu.thread.index()));
 }
 
 void XenPlatform::check_block(PerVcpu& vcpu, bool event) {

@@ -139,6 +139,7 @@ class XenPlatform : public vmm::Platform, protected Ports {
     void vcpu_info_moved(unsigned vcpu) override;
     void shared_info_moved(std::uint64_t gfn) override;
     void runstate_area_moved(unsigned vcpu) override;
+    bool place_time_area(unsigned, std::uint64_t) override { return false; }
     void width_latched(bool is_64bit) override;
     void timers_changed(unsigned vcpu) override;
     void start_vcpu(unsigned vcpu, const VcpuContext* context) override;
