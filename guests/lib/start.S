@@ -108,7 +108,7 @@ trampoline:
     movl %cr0, %eax
     orb $1, %al
     movl %eax, %cr0
-    ljmpl $SEL_CODE32, $ap_entry32
+    ljmpl $SEL_CODE32, $ap_from_real_mode
     .balign 8
 // Real mode reaches only the trampoline's own 64 KiB.
 trampoline_gdt_pointer:
@@ -116,9 +116,13 @@ trampoline_gdt_pointer:
     .long gdt
 
 // ---------------------------------------------------------------------------------------------
-// A started CPU in 32-bit protected mode; also the target of VCPUOP_initialise in 32-bit mode.
+// A started CPU in 32-bit protected mode; ap_entry32 is also the target of VCPUOP_initialise in
+// 32-bit mode, with flat segments but without our GDT.
     .text
     .code32
+ap_from_real_mode:
+    movw $SEL_DATA, %ax                 // until here, data segments end at 64 KiB
+    movw %ax, %ds
     .globl ap_entry32
 ap_entry32:
     lgdtl gdt_pointer

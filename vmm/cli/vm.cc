@@ -475,7 +475,6 @@ RunEnd VmImpl::end_of(const StopCause& cause) const {
             log_info("guest", "every vCPU that was up has halted with interrupts off");
             return {Kind::kPowerOff};
         case StopCause::Kind::kTriple:
-            log_warn("guest", "a vCPU met a triple fault; the guest reboots");
             return {Kind::kReboot};
         default: break;
     }

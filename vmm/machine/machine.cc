@@ -14,9 +14,12 @@
 namespace vmm {
 namespace {
 
-// The signal that gets a vCPU thread out of KVM_RUN, from other threads and from its timer.
+// The signals that get a vCPU thread out of KVM_RUN: another thread's kick, and its own timer.
 int kick_signal() {
     return SIGRTMIN;
+}
+int timer_signal() {
+    return SIGRTMIN + 1;
 }
 
 thread_local VcpuThread* t_current = nullptr;
@@ -39,10 +42,12 @@ VcpuThread::~VcpuThread() {
     if (thread_.joinable()) thread_.join();
 }
 
-// A timer's signal carries its meaning with it; another thread's kick has set its request before.
-// Either way the next KVM_RUN must not enter the guest.
-void VcpuThread::on_signal(int) {
-    if (t_current != nullptr) t_current->vcpu_->request_exit();
+// Whoever kicks has made its request before; a timer makes its own here, also when its signal
+// comes while the vCPU is out of the guest. Either way the next KVM_RUN must come straight back.
+void VcpuThread::on_signal(int signal) {
+    if (t_current == nullptr) return;
+    if (signal == timer_signal()) t_current->requests_.fetch_or(kTimerRequest);
+    t_current->vcpu_->request_exit();
 }
 
 bool VcpuThread::is_current() const {
@@ -173,7 +178,13 @@ bool VcpuThread::handle(kvm::ExitReason reason) {
         case ExitReason::kIoapicEoi:
             if (machine_.on_ioapic_eoi) machine_.on_ioapic_eoi(vcpu_->ioapic_eoi_vector());
             return true;
-        case ExitReason::kShutdown: machine_.stop({.kind = StopCause::Kind::kTriple}); return false;
+        case ExitReason::kShutdown:
+            log_warn("guest", "vCPU %u met a triple fault at rip 0x%llx (cr0 0x%llx, cr3 0x%llx)",
+                     index_, static_cast<unsigned long long>(vcpu_->get(kvm::Reg::kRip)),
+                     static_cast<unsigned long long>(vcpu_->paging().cr0),
+                     static_cast<unsigned long long>(vcpu_->paging().cr3));
+            machine_.stop({.kind = StopCause::Kind::kTriple});
+            return false;
         default: break;
     }
     if (machine_.platform_->handle_exit(*this, reason)) return true;
@@ -189,11 +200,12 @@ void VcpuThread::main() {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, kick_signal());
+    sigaddset(&set, timer_signal());
     ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 
     sigevent event{};
     event.sigev_notify = SIGEV_THREAD_ID;
-    event.sigev_signo = kick_signal();
+    event.sigev_signo = timer_signal();
     event._sigev_un._tid = static_cast<pid_t>(::syscall(SYS_gettid));
     have_timer_ = ::timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
     if (!have_timer_) {
@@ -207,15 +219,16 @@ void VcpuThread::main() {
         // Cleared before requests are read: whoever makes one afterwards sets it again, and the
         // entry below comes straight back.
         vcpu_->clear_exit_request();
-        if (requests_.load() != 0 && !attend()) break;
+        bool leave = false;
+        // Attending to one request may make another (a timer that is due raises an upcall).
+        while (requests_.load() != 0 && !leave) {
+            leave = !attend();
+        }
+        if (leave) break;
         in_guest_ = true;
         const kvm::ExitReason reason = vcpu_->run();
         in_guest_ = false;
-        if (reason == kvm::ExitReason::kInterrupted) {
-            // A signal without a request is the timer's; a spurious look at the timers is cheap.
-            requests_.fetch_or(kTimerRequest);
-            continue;
-        }
+        if (reason == kvm::ExitReason::kInterrupted) continue;
         exits_.store(exits_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
         if (!handle(reason)) break;
     }
@@ -252,7 +265,10 @@ Result<void> Machine::start(Platform& platform) {
     struct sigaction action {};
     action.sa_handler = &VcpuThread::on_signal;
     sigemptyset(&action.sa_mask);
-    if (::sigaction(kick_signal(), &action, nullptr) != 0) return errno_error("sigaction");
+    if (::sigaction(kick_signal(), &action, nullptr) != 0 ||
+        ::sigaction(timer_signal(), &action, nullptr) != 0) {
+        return errno_error("sigaction");
+    }
     if (const auto set = vm_->set_clock_ns(0); !set) {
         log_warn("machine", "the guest's clock does not start at 0: %s", set.error().what.c_str());
     }

@@ -303,6 +303,9 @@ void XenPlatform::start_vcpu(unsigned v, const VcpuContext* context) {
         vcpu.thread.post([this, &vcpu] {
             vcpu.thread.vcpu().set_mp_state(vmm::kvm::MpState::kRunnable);
             restart_clock(vcpu);
+            // An event that came while it was down.
+            const unsigned id = vcpu.thread.index();
+            if (domain_->shared_info().upcall_pending(id)) upcall(id);
         });
         return;
     }
