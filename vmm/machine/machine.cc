@@ -103,6 +103,17 @@ void VcpuThread::wake() {
     vcpu_->set_mp_state(kvm::MpState::kRunnable);
 }
 
+void VcpuThread::set_down() {
+    vcpu_->complete_exit();
+    vcpu_->set_mp_state(kvm::MpState::kUninitialized);
+    awaits_sipi_ = true;
+}
+
+void VcpuThread::set_running() {
+    vcpu_->set_mp_state(kvm::MpState::kRunnable);
+    awaits_sipi_ = false;
+}
+
 bool VcpuThread::attend() {
     const std::uint32_t wanted = requests_.exchange(0);
     if ((wanted & kStopRequest) != 0 || machine_.stopping()) return false;
@@ -172,9 +183,7 @@ bool VcpuThread::handle(kvm::ExitReason reason) {
             do_pio();
             return true;
         case ExitReason::kMmio: do_mmio(); return true;
-        case ExitReason::kAgain:
-            machine_.platform_->ap_started(*this);
-            return true;
+        case ExitReason::kAgain: return true;
         case ExitReason::kIoapicEoi:
             if (machine_.on_ioapic_eoi) machine_.on_ioapic_eoi(vcpu_->ioapic_eoi_vector());
             return true;
@@ -213,6 +222,7 @@ void VcpuThread::main() {
                        .error = Error{Fault::kHost, std::string("timer_create: ") +
                                                         std::strerror(errno)}});
     }
+    awaits_sipi_ = vcpu_->mp_state() == kvm::MpState::kUninitialized;
     machine_.platform_->vcpu_ready(*this);
 
     while (!machine_.stopping()) {
@@ -228,6 +238,11 @@ void VcpuThread::main() {
         in_guest_ = true;
         const kvm::ExitReason reason = vcpu_->run();
         in_guest_ = false;
+        if (awaits_sipi_ && vcpu_->mp_state() != kvm::MpState::kUninitialized) {
+            // KVM tells of a SIPI with EAGAIN, but a signal at that moment hides it.
+            awaits_sipi_ = false;
+            machine_.platform_->ap_started(*this);
+        }
         if (reason == kvm::ExitReason::kInterrupted) continue;
         exits_.store(exits_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
         if (!handle(reason)) break;

@@ -96,6 +96,10 @@ class VcpuThread {
     // Own thread: kTimerRequest comes at `deadline` of CLOCK_MONOTONIC, ns; nullopt: never.
     void set_timer(std::optional<std::uint64_t> deadline_ns);
 
+    // Own thread: the vCPU goes down; INIT and SIPI, or set_running(), bring it back.
+    void set_down();
+    void set_running();
+
     // Own thread: the vCPU sleeps (in KVM, so that interrupts wake it) until wake() or an
     // interrupt that it can take.
     void sleep();
@@ -127,7 +131,7 @@ class VcpuThread {
     std::atomic<bool> in_guest_{false};
     std::atomic<std::uint64_t> exits_{0};
     std::atomic<bool> dead_{false};
-    bool ap_pending_ = false;
+    bool awaits_sipi_ = false;  // was not running when last seen
     bool asleep_ = false;
     std::uint64_t asleep_rip_ = 0;
     timer_t timer_{};

@@ -29,6 +29,7 @@ void KvmXenTransport::ready_transport(PerVcpu& vcpu) {
 
 bool KvmXenTransport::handle_exit(vmm::VcpuThread& thread, ExitReason reason) {
     switch (reason) {
+        case ExitReason::kPio: return handle_trap(per_vcpu(thread.index()));
         case ExitReason::kXenHypercall: hypercall(per_vcpu(thread.index())); return true;
         case ExitReason::kMsrWrite:
         case ExitReason::kMsrRead: handle_msr(per_vcpu(thread.index())); return true;

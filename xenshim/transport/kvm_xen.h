@@ -5,8 +5,11 @@
 // The hypercall page is ours on this transport too, with the CPU vendor's own instruction: KVM
 // would fill one without telling us, and the width of shared_info is latched at that moment.
 //
-// Kept in user space although the kernel could: SCHEDOP_poll and the timers, because its answers
-// differ from the profile's in corners (a closed port, a past deadline with the "future" flag).
+// Kept in user space although the kernel could: the timers, because its answers differ from the
+// profile's in a corner (a past deadline with the "future" flag). SCHEDOP_poll cannot be had from
+// KVM: asked by VMCALL it treats it as a yield, or with its own event delivery on waits for ports
+// that are closed. So the page's sched_op stub traps by port on this transport too; a Linux that
+// calls inline gets a yield for its poll, which its spinlocks take for an early wake-up.
 #pragma once
 
 #include "xenshim/transport/xen_platform.h"

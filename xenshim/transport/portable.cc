@@ -1,7 +1,6 @@
 #include "xenshim/transport/portable.h"
 
 #include "vmm/base/log.h"
-#include "xenshim/transport/hypercall_registers.h"
 
 namespace xenshim {
 
@@ -10,7 +9,6 @@ using vmm::kvm::Reg;
 
 namespace {
 
-constexpr std::uint16_t kTrapPort = 0x7e;
 
 // KVM's own clock (Documentation/virt/kvm/x86/msr.rst): it fills a pvclock record at the address
 // written here, which is what vcpu_info's time is. Hidden from CPUID, it still works.
@@ -30,59 +28,17 @@ PortableTransport::PortableTransport(vmm::Machine& machine, PlatformConfig platf
 vmm::Result<void> PortableTransport::set_up_transport() {
     auto& memory = machine().memory().guest();
     for (const InlineCallSite& site : config().call_sites) {
-        if (!memory.write(site.at, std::as_bytes(std::span(kTrap)))) {
+        if (!memory.write(site.at, std::as_bytes(std::span(kPortTrap)))) {
             return vmm::internal_error("a recorded call site lies outside guest memory");
         }
     }
     return {};
 }
 
-// ---- hypercalls ---------------------------------------------------------------------------------
-
-// Whether the instruction before `rip` is our trap: other writes to the port are a device's
-// business. An address that was found good once is remembered, so that the hot path is one
-// comparison; self-modifying code at it could fool only itself.
-bool PortableTransport::is_trap(PerVcpu& vcpu, std::uint64_t rip) {
-    auto& known = extra_[vcpu.thread.index()].known_rip;
-    // Stubs are 32 bytes apart, so their numbers are the bits that differ.
-    auto& slot = known[(rip >> 5) % known.size()];
-    if (slot == rip) return true;
-    std::array<std::uint8_t, kTrap.size()> code{};
-    if (!vcpu.access.read({rip - kTrap.size()}, std::as_writable_bytes(std::span(code))) ||
-        code != kTrap) {
-        return false;
-    }
-    slot = rip;
-    return true;
-}
-
-void PortableTransport::hypercall(PerVcpu& vcpu) {
-    auto& kvm = vcpu.thread.vcpu();
-    const abi::Request request = read_request(kvm);
-    const abi::Reply reply = run(vcpu, request);
-    if (const auto* finish = std::get_if<abi::Finish>(&reply)) {
-        // RIP is past the instruction already.
-        kvm.set(Reg::kRax, result_register(request.width, finish->result));
-    } else if (const auto* again = std::get_if<abi::Reissue>(&reply)) {
-        kvm.set(Reg::kRip, kvm.get(Reg::kRip) - kTrap.size());
-        write_reissue(kvm, request.width, *again);
-    } else {
-        kvm.set(Reg::kRax, 0);
-        block(vcpu, *std::get_if<abi::Block>(&reply));
-    }
-}
-
 bool PortableTransport::handle_exit(vmm::VcpuThread& thread, ExitReason reason) {
     PerVcpu& vcpu = per_vcpu(thread.index());
-    auto& kvm = thread.vcpu();
     switch (reason) {
-        case ExitReason::kPio: {
-            const auto io = kvm.pio();
-            if (io.port != kTrapPort || !io.is_write || io.size != 1 || io.count != 1) return false;
-            if (!is_trap(vcpu, kvm.get(Reg::kRip))) return false;
-            hypercall(vcpu);
-            return true;
-        }
+        case ExitReason::kPio: return handle_trap(vcpu);
         case ExitReason::kMsrWrite:
         case ExitReason::kMsrRead: handle_msr(vcpu); return true;
         case ExitReason::kIrqWindow:

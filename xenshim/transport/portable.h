@@ -1,16 +1,15 @@
 // The portable transport: for a KVM that knows nothing of Xen.
 //
-// The hypercall page's stubs, and the inline call sites of a kernel that we loaded, trap by one
-// 3-byte instruction, `ds; out %al,$0x7e` (3e e6 7e): as long as VMCALL, so that no instruction
-// pointer ever stands in its middle, and on the one port for which every KVM leaves RIP past the
-// OUT at the exit (KVM_X86_QUIRK_OUT_7E_INC_RIP), so that RIP set back executes it again.
+// The hypercall page's stubs, and the inline call sites of a kernel that we loaded, trap by
+// kPortTrap (hypercall_page.h).
 //
 // Upcalls by callback vector are no LAPIC interrupts: they need no EOI and do not care whether
 // LINT0 is masked. When the guest can take one now it is injected; when it cannot, it is queued as
 // a PIC's interrupt would be, with LVT0 opened for it (see raise_callback).
 #pragma once
 
-#include <array>
+#include <optional>
+#include <vector>
 
 #include "xenshim/transport/xen_platform.h"
 
@@ -23,11 +22,9 @@ class PortableTransport final : public XenPlatform {
     std::string_view name() const override { return "portable"; }
     bool handle_exit(vmm::VcpuThread& vcpu, vmm::kvm::ExitReason reason) override;
 
-    static constexpr TrapInstruction kTrap = {0x3e, 0xe6, 0x7e};
-
   protected:
     vmm::Result<void> set_up_transport() override;
-    TrapInstruction trap_instruction() const override { return kTrap; }
+    TrapInstruction trap_instruction() const override { return kPortTrap; }
     void raise_callback(PerVcpu& vcpu, std::uint8_t vector) override;
     void place_vcpu_info(PerVcpu& vcpu, std::optional<vmm::Gpa> gpa) override;
     void restart_clock(PerVcpu& vcpu) override;
@@ -39,11 +36,8 @@ class PortableTransport final : public XenPlatform {
     struct Extra {
         std::optional<std::uint64_t> clock_msr;   // what the clock's MSR should hold
         std::optional<std::uint32_t> guest_lvt0;  // the guest's own, while ours is in its place
-        std::array<std::uint64_t, 64> known_rip{};  // instruction addresses that held the trap
     };
 
-    bool is_trap(PerVcpu& vcpu, std::uint64_t rip);
-    void hypercall(PerVcpu& vcpu);
     void close_lvt0(PerVcpu& vcpu);
 
     std::vector<Extra> extra_;

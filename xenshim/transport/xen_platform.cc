@@ -5,6 +5,7 @@
 #include "vmm/base/log.h"
 #include "vmm/memory/page_walk.h"
 #include "xenshim/transport/cpuid_leaves.h"
+#include "xenshim/transport/hypercall_registers.h"
 
 namespace xenshim {
 
@@ -97,13 +98,52 @@ void XenPlatform::handle_msr(PerVcpu& vcpu) {
     }
     // The low 12 bits number the page, and there is only page 0. A gfn without memory, and a
     // number that does not exist, are #GP.
-    const auto page = make_hypercall_page(trap_instruction());
+    const auto page = make_hypercall_page(trap_instruction(), kPortTrap);
     if ((value & (vmm::kPageSize - 1)) != 0 ||
         !machine_.memory().guest().write(vmm::Gpa{value}, std::as_bytes(std::span(page)))) {
         *msr.error = 1;
         return;
     }
     domain_->latch_width(kvm.in_64bit_code() ? abi::Width::k64 : abi::Width::k32);
+}
+
+// ---- hypercalls ---------------------------------------------------------------------------------
+
+// Whether the instruction before `rip` is our trap: other writes to the port are a device's
+// business. An address that was found good once is remembered, so that the hot path is one
+// comparison; self-modifying code at it could fool only itself.
+bool XenPlatform::is_trap(PerVcpu& vcpu, std::uint64_t rip) {
+    auto& known = vcpu.known_rip;
+    // Stubs are 32 bytes apart, so their numbers are the bits that differ.
+    auto& slot = known[(rip >> 5) % known.size()];
+    if (slot == rip) return true;
+    std::array<std::uint8_t, kPortTrap.size()> code{};
+    if (!vcpu.access.read({rip - kPortTrap.size()}, std::as_writable_bytes(std::span(code))) ||
+        code != kPortTrap) {
+        return false;
+    }
+    slot = rip;
+    return true;
+}
+
+bool XenPlatform::handle_trap(PerVcpu& vcpu) {
+    auto& kvm = vcpu.thread.vcpu();
+    const auto io = kvm.pio();
+    if (io.port != kTrapPort || !io.is_write || io.size != 1 || io.count != 1) return false;
+    if (!is_trap(vcpu, kvm.get(Reg::kRip))) return false;
+    const abi::Request request = read_request(kvm);
+    const abi::Reply reply = run(vcpu, request);
+    if (const auto* finish = std::get_if<abi::Finish>(&reply)) {
+        // RIP is past the instruction already.
+        kvm.set(Reg::kRax, result_register(request.width, finish->result));
+    } else if (const auto* again = std::get_if<abi::Reissue>(&reply)) {
+        kvm.set(Reg::kRip, kvm.get(Reg::kRip) - kPortTrap.size());
+        write_reissue(kvm, request.width, *again);
+    } else {
+        kvm.set(Reg::kRax, 0);
+        block(vcpu, *std::get_if<abi::Block>(&reply));
+    }
+    return true;
 }
 
 // ---- Platform -----------------------------------------------------------------------------------
@@ -267,14 +307,16 @@ void XenPlatform::upcall_vector_changed(unsigned vcpu, std::uint8_t) {
 }
 
 void XenPlatform::vcpu_info_moved(unsigned v) {
-    const auto gpa = domain_->shared_info().vcpu_info_gpa(v, shared_info_gfn_);
     // KVM takes a vCPU's lock for this, and a vCPU that waits for its SIPI holds it for as long as
     // it waits: so its own thread does it.
     PerVcpu& vcpu = per_vcpu(v);
+    const auto place = [this, &vcpu, v] {
+        place_vcpu_info(vcpu, domain_->shared_info().vcpu_info_gpa(v, shared_info_gfn_));
+    };
     if (vcpu.thread.is_current()) {
-        place_vcpu_info(vcpu, gpa);
+        place();
     } else {
-        vcpu.thread.post([this, &vcpu, gpa] { place_vcpu_info(vcpu, gpa); });
+        vcpu.thread.post(place);
     }
 }
 
@@ -301,7 +343,7 @@ void XenPlatform::start_vcpu(unsigned v, const VcpuContext* context) {
     PerVcpu& vcpu = per_vcpu(v);
     if (context == nullptr) {
         vcpu.thread.post([this, &vcpu] {
-            vcpu.thread.vcpu().set_mp_state(vmm::kvm::MpState::kRunnable);
+            vcpu.thread.set_running();
             restart_clock(vcpu);
             // An event that came while it was down.
             const unsigned id = vcpu.thread.index();
@@ -336,10 +378,7 @@ void XenPlatform::start_vcpu(unsigned v, const VcpuContext* context) {
 void XenPlatform::stop_vcpu(unsigned v) {
     PerVcpu& vcpu = per_vcpu(v);
     // Down means: only an INIT-SIPI or VCPUOP_up brings it back. The registers stay as they are.
-    vcpu.thread.post([&vcpu] {
-        vcpu.thread.vcpu().complete_exit();
-        vcpu.thread.vcpu().set_mp_state(vmm::kvm::MpState::kUninitialized);
-    });
+    vcpu.thread.post([&vcpu] { vcpu.thread.set_down(); });
 }
 
 void XenPlatform::send_nmi(unsigned v) {

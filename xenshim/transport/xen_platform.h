@@ -3,6 +3,7 @@
 // derive from this one (portable.h, kvm_xen.h).
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -86,6 +87,7 @@ class XenPlatform : public vmm::Platform, protected Ports {
         Preemption preemption;
         std::optional<std::uint64_t> block_deadline_ns;
         bool blocked = false;
+        std::array<std::uint64_t, 64> known_rip{};  // addresses right after a port trap
     };
 
     PerVcpu& per_vcpu(unsigned index) { return *vcpus_[index]; }
@@ -114,6 +116,8 @@ class XenPlatform : public vmm::Platform, protected Ports {
     virtual void inspect_transport(PerVcpu&) {}
     virtual void housekeeping_transport() {}
 
+    // A port access that is a hypercall made by kPortTrap: runs it. False: it is a device's.
+    bool handle_trap(PerVcpu& vcpu);
     // An exit for the hypercall page's MSR: fills the page and latches the width.
     void handle_msr(PerVcpu& vcpu);
     // The first four letters of the CPU vendor's name, as CPUID leaf 0 has them in EBX.
@@ -149,6 +153,7 @@ class XenPlatform : public vmm::Platform, protected Ports {
     void shutdown(std::uint8_t reason) override;
 
   private:
+    static bool is_trap(PerVcpu& vcpu, std::uint64_t rip);
     void run_timers(PerVcpu& vcpu);
     void send_vector(unsigned vcpu, std::uint8_t vector);
     void check_block(PerVcpu& vcpu, bool event);
