@@ -8,6 +8,13 @@ static uint32_t page_msr(void) {
     return cpuid(xen_base + 2, 0).ebx;
 }
 
+// VMCALL, VMMCALL, or the portable transport's OUT: three bytes each, so that a saved RIP is good
+// on any host.
+static bool is_trap(const uint8_t *p) {
+    return memcmp(p, "\x0f\x01\xc1", 3) == 0 || memcmp(p, "\x0f\x01\xd9", 3) == 0 ||
+           memcmp(p, "\x3e\xe6\x7e", 3) == 0;
+}
+
 static void stub_bytes(void) {
     CHECK(hypercall_page[0] != 0xc3);
     for (unsigned n = 0; n < 128; n++) {
@@ -19,17 +26,9 @@ static void stub_bytes(void) {
             FAIL("stub %u begins %02x %02x %02x %02x %02x", n, stub[0], stub[1], stub[2], stub[3],
                  stub[4]);
         }
-        if (memcmp(stub + 5, hypercall_page + 5, 3) != 0 || stub[8] != 0xc3) {
+        if (!is_trap(stub + 5) || stub[8] != 0xc3) {
             FAIL("stub %u goes on %02x %02x %02x %02x", n, stub[5], stub[6], stub[7], stub[8]);
         }
-    }
-}
-
-static void trapping_instruction(void) {
-    const uint8_t *trap = hypercall_page + 5;
-    if (memcmp(trap, "\x0f\x01\xc1", 3) != 0 && memcmp(trap, "\x0f\x01\xd9", 3) != 0 &&
-        memcmp(trap, "\x3e\xe6\x7e", 3) != 0) {
-        FAIL("it is %02x %02x %02x", trap[0], trap[1], trap[2]);
     }
 }
 
@@ -453,7 +452,6 @@ static void ring_3_with_ports(void) {
 }
 
 TESTS({"c6.2.stub_bytes", stub_bytes},
-      {"c6.2.trapping_instruction", trapping_instruction},
       {"golden.i.page_padding", whole_page},
       {"c6.2.registers_kept", registers_kept},
       {"c6.2.flags_kept", flags_kept},

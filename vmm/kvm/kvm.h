@@ -237,8 +237,11 @@ class Vcpu {
     void set_mp_state(MpState state);
     bool set_xcr0(std::uint64_t value);
     std::uint32_t tsc_khz() const;
-    // A counter of KVM's binary statistics ("hypercalls"), if this kernel has it.
-    std::optional<std::uint64_t> statistic(const char* name);
+    // A counter of KVM's binary statistics ("hypercalls"), if this kernel has it and they were
+    // opened before the vCPU ran: for opening, KVM takes the lock that a vCPU holds while it runs
+    // or halts. Reading takes none; any one thread.
+    void open_statistics();
+    std::optional<std::uint64_t> statistic(const char* name) const;
 
     bool set_xen_vcpu_info(std::optional<std::uint64_t> gpa);
     bool set_xen_vcpu_id(std::uint32_t id);

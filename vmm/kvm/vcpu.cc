@@ -411,25 +411,25 @@ std::uint32_t Vcpu::tsc_khz() const {
     return khz > 0 ? static_cast<std::uint32_t>(khz) : 0;
 }
 
-std::optional<std::uint64_t> Vcpu::statistic(const char* name) {
-    if (!stats_) {
-        stats_ = Fd(::ioctl(fd_.get(), KVM_GET_STATS_FD, 0));
-        if (!stats_) return std::nullopt;
-        kvm_stats_header header{};
-        if (::pread(stats_.get(), &header, sizeof header, 0) != sizeof header) return std::nullopt;
-        const std::size_t each = sizeof(kvm_stats_desc) + header.name_size;
-        std::vector<char> descriptors(each * header.num_desc);
-        if (::pread(stats_.get(), descriptors.data(), descriptors.size(), header.desc_offset) !=
-            static_cast<ssize_t>(descriptors.size())) {
-            return std::nullopt;
-        }
-        for (std::uint32_t i = 0; i < header.num_desc; ++i) {
-            kvm_stats_desc descriptor{};
-            std::memcpy(&descriptor, descriptors.data() + i * each, sizeof descriptor);
-            stat_offsets_[descriptors.data() + i * each + sizeof descriptor] =
-                header.data_offset + descriptor.offset;
-        }
+void Vcpu::open_statistics() {
+    stats_ = Fd(::ioctl(fd_.get(), KVM_GET_STATS_FD, 0));
+    kvm_stats_header header{};
+    if (!stats_ || ::pread(stats_.get(), &header, sizeof header, 0) != sizeof header) return;
+    const std::size_t each = sizeof(kvm_stats_desc) + header.name_size;
+    std::vector<char> descriptors(each * header.num_desc);
+    if (::pread(stats_.get(), descriptors.data(), descriptors.size(), header.desc_offset) !=
+        static_cast<ssize_t>(descriptors.size())) {
+        return;
     }
+    for (std::uint32_t i = 0; i < header.num_desc; ++i) {
+        kvm_stats_desc descriptor{};
+        std::memcpy(&descriptor, descriptors.data() + i * each, sizeof descriptor);
+        stat_offsets_[descriptors.data() + i * each + sizeof descriptor] =
+            header.data_offset + descriptor.offset;
+    }
+}
+
+std::optional<std::uint64_t> Vcpu::statistic(const char* name) const {
     const auto found = stat_offsets_.find(name);
     if (found == stat_offsets_.end()) return std::nullopt;
     std::uint64_t value = 0;

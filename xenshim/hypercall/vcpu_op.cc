@@ -151,8 +151,10 @@ GuestResult<void> set_periodic(Call& call, std::uint32_t id) {
 }
 
 GuestResult<void> set_singleshot(Call& call, std::uint32_t id) {
-    if (id != call.vcpu()) return refuse(XEN_EINVAL);
+    // Xen's native code looks at the vCPU first, its 32-bit wrapper at the argument.
+    if (call.is_64bit() && id != call.vcpu()) return refuse(XEN_EINVAL);
     const auto set = TRY(call.read_wide<vcpu_set_singleshot_timer>(call.handle(2)));
+    if (id != call.vcpu()) return refuse(XEN_EINVAL);
     // A deadline in the past fires at once. 0 means off in our own books, so it becomes 1.
     call.domain().vcpu(id).timers.singleshot_ns = set.timeout_abs_ns == 0 ? 1 : set.timeout_abs_ns;
     call.domain().ports().timers_changed(id);

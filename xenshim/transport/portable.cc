@@ -32,6 +32,9 @@ vmm::Result<void> PortableTransport::set_up_transport() {
             return vmm::internal_error("a recorded call site lies outside guest memory");
         }
     }
+    for (unsigned v = 0; v < machine().vcpus(); ++v) {
+        machine().vcpu(v).vcpu().open_statistics();  // for housekeeping_transport
+    }
     return {};
 }
 

@@ -1,0 +1,266 @@
+// What a hypercall costs beside the exit that brings it: blocks of hypercalls through a whole
+// machine (VcpuThread's loop, the transport, the dispatcher, the handler) alternate with blocks of
+// a bare KVM_RUN loop on a raw VM, on the same thread. Both guests execute the same instructions;
+// only what user space does between two KVM_RUNs differs.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <string>
+
+#include "tests/bench/pairs.h"
+#include "tests/bench/raw_vm.h"
+#include "vmm/machine/machine.h"
+#include "xenshim/transport/kvm_xen.h"
+#include "xenshim/transport/portable.h"
+
+extern "C" const std::byte bench_guest[], bench_guest_trap[], bench_guest_end[];
+
+namespace bench {
+namespace {
+
+using vmm::Result;
+
+constexpr std::uint64_t kMemory = 2 << 20;
+constexpr std::uint64_t kArgument = 0x3000;
+constexpr std::uint16_t kPort = 0x10;
+
+enum Kind : std::size_t { kRaw, kRawAgain, kNull, kFeatures, kStatus, kKinds };
+
+struct Options {
+    bool xen = false;
+    bool smoke = false;
+    unsigned rounds = 400;
+    double block_ns = 2e6;
+};
+
+// A row of the guest's table.
+struct Row {
+    std::uint64_t number, result, args[2];
+};
+constexpr Row kRows[] = {
+    {17, 0, {0, 0}},                  // xen_version(version)
+    {17, 0, {6, kArgument}},          // xen_version(get_features)
+    {32, 0, {5, kArgument + 0x100}},  // event_channel_op(status)
+};
+constexpr std::uint64_t kExpected[] = {0x40011, 0, 0};
+
+void fill_memory(std::byte* memory, const xenshim::TrapInstruction& trap) {
+    write_page_tables(memory);
+    std::memcpy(memory + kCode, bench_guest,
+                static_cast<std::size_t>(bench_guest_end - bench_guest));
+    std::memcpy(memory + kCode + (bench_guest_trap - bench_guest), trap.data(), trap.size());
+    std::memcpy(memory + kTable, kRows, sizeof kRows);
+    xenshim::abi::evtchn_status status{};
+    status.dom = xenshim::abi::DOMID_SELF;
+    status.port = 1;
+    std::memcpy(memory + kArgument + 0x100, &status, sizeof status);
+}
+
+// Runs the schedule: the machine's guest reads kPort between two of its blocks, and the raw VM's
+// blocks run in there, on the machine's own vCPU thread.
+class Schedule final : public vmm::PioDevice {
+  public:
+    Schedule(vmm::Machine& machine, RawVm& raw, const Options& options, bool xen)
+        : machine_(machine), raw_(raw), options_(options), xen_(xen) {}
+
+    const char* name() const override { return "bench"; }
+    std::span<const vmm::PortRange> ranges() const override { return ranges_; }
+    void write(vmm::IoAccess, std::uint32_t) override {}
+
+    std::uint32_t read(vmm::IoAccess) override {
+        const Times end = now();
+        if (current_ != kKinds) add(current_, end - began_);
+        if (current_ != kKinds) check_result(current_ - kNull);
+        current_ = kKinds;
+        while (next_ < order_.size() || new_round()) {
+            const Kind kind = order_[next_++];
+            if (kind >= kNull) {
+                current_ = kind;
+                began_ = now();
+                return times_ << 8 | static_cast<std::uint32_t>(kind - kNull);
+            }
+            const Times raw_began = now();
+            raw_.answer_port_read(times_ << 8);
+            if (!raw_.run(times_ + 1)) return fail("KVM_RUN of the raw VM");
+            add(kind, now() - raw_began);
+        }
+        machine_.stop({.kind = vmm::StopCause::Kind::kRequested});
+        return 1 << 8;
+    }
+
+    const std::vector<Times>& times(Kind kind) const { return samples_[kind]; }
+    unsigned block() const { return times_; }
+    const std::string& failure() const { return failure_; }
+
+  private:
+    void add(Kind kind, const Times& took) {
+        if (rounds_ > kWarmUp) samples_[kind].push_back(took);
+    }
+
+    bool new_round() {
+        if (!failure_.empty()) return false;
+        if (rounds_ == 0 && !start_raw()) return false;
+        if (rounds_++ >= options_.rounds + kWarmUp) return false;
+        order_ = {kRaw, kRawAgain, kNull, kFeatures, kStatus};
+        std::shuffle(order_.begin(), order_.end(), random_);
+        next_ = 0;
+        return true;
+    }
+
+    // Brings the raw VM to its first port read and finds how many exits make a block.
+    bool start_raw() {
+        if (!raw_.run(1) || !raw_.answer_port_read(1 << 8) || !raw_.run(1) ||
+            !raw_.last_was_trap(xen_) || !raw_.run(1)) {
+            fail("the raw VM does not do what it should");
+            return false;
+        }
+        constexpr unsigned kTry = 200;
+        const Times began = now();
+        raw_.answer_port_read(kTry << 8);
+        raw_.run(kTry + 1);
+        const double each = (now() - began).cpu / kTry;
+        times_ = static_cast<std::uint32_t>(std::clamp(options_.block_ns / each, 20.0, 20000.0));
+        if (options_.smoke) times_ = 20;
+        return true;
+    }
+
+    void check_result(std::size_t row) {
+        std::uint64_t result = 0;
+        std::memcpy(&result, machine_.memory().guest().page(kTable >> 12) + row * sizeof(Row) + 8,
+                    sizeof result);
+        if (result != kExpected[row]) fail("a hypercall's result is wrong");
+    }
+
+    std::uint32_t fail(const char* why) {
+        failure_ = why;
+        machine_.stop({.kind = vmm::StopCause::Kind::kRequested});
+        return 1 << 8;
+    }
+
+    static constexpr unsigned kWarmUp = 2;
+    vmm::Machine& machine_;
+    RawVm& raw_;
+    const Options options_;
+    const bool xen_;
+    const vmm::PortRange ranges_[1] = {{kPort, 4}};
+    std::mt19937 random_{7};
+    std::vector<Kind> order_;
+    std::size_t next_ = 0;
+    unsigned rounds_ = 0;
+    std::uint32_t times_ = 0;
+    Kind current_ = kKinds;
+    Times began_;
+    std::vector<Times> samples_[kKinds];
+    std::string failure_;
+};
+
+Result<void> measure(const Options& options) {
+    const auto kvm = TRY(vmm::kvm::Kvm::open());
+    const auto xen_flags = static_cast<std::uint32_t>(kvm.check(vmm::kvm::Cap::kXenHvm));
+    if (options.xen && (xen_flags & vmm::kvm::kXenInterceptHypercall) == 0) {
+        return vmm::host_error("this host's KVM has no Xen support (KVM_CAP_XEN_HVM)");
+    }
+
+    auto machine = TRY(vmm::Machine::create(kvm, {.vcpus = 1, .own_pages = xenshim::kOwnPages}));
+    TRY(machine->memory().add_region("guest-ram", vmm::Gpa{0}, kMemory));
+    xenshim::PlatformConfig config;
+    config.domain.profile = xenshim::abi::find_profile("xen-4.17");
+    config.domain.memory_map = {{.base = 0, .size = kMemory, .type = 1}};
+    std::unique_ptr<xenshim::XenPlatform> platform;
+    auto trap = xenshim::kPortTrap;
+    if (options.xen) {
+        platform =
+            std::make_unique<xenshim::KvmXenTransport>(*machine, std::move(config), xen_flags);
+        const auto cpuid = TRY(kvm.supported_cpuid());
+        const bool amd = std::any_of(cpuid.begin(), cpuid.end(), [](const auto& leaf) {
+            return leaf.function == 0 && leaf.ebx == 0x68747541;  // "Auth"
+        });
+        trap = amd ? xenshim::kVmmcall : xenshim::kVmcall;
+    } else {
+        platform = std::make_unique<xenshim::PortableTransport>(*machine, std::move(config));
+    }
+    TRY(platform->set_up(kvm));
+    platform->domain().event_channels().attach_backend([] {});
+    fill_memory(machine->memory().guest().page(0), trap);
+    vmm::kvm::FullState state;
+    state.rip = kCode;
+    state.cr0 = 0x80000011;
+    state.cr3 = kPageTables;
+    state.cr4 = 0x20;
+    state.efer = 0x500;
+    state.cs = {.base = 0, .limit = 0xffffffff, .attributes = 0xa9b};
+    state.ds = state.es = state.ss = {.base = 0, .limit = 0xffffffff, .attributes = 0xc93};
+    state.tr = {.base = 0, .limit = 0x67, .attributes = 0x8b};
+    TRY(machine->vcpu(0).vcpu().set_full_state(state));
+
+    auto raw = TRY(RawVm::create({.memory_bytes = kMemory, .xen = options.xen}));
+    fill_memory(raw->memory(), trap);
+    TRY(raw->set_start());
+
+    Schedule schedule(*machine, *raw, options, options.xen);
+    machine->pio().add(schedule);
+    TRY(machine->start(*platform));
+    const auto cause = machine->join();
+    if (cause.error) return vmm::Failure{*cause.error};
+    if (!schedule.failure().empty()) return vmm::internal_error(schedule.failure());
+    if (cause.kind != vmm::StopCause::Kind::kRequested) {
+        return vmm::internal_error("the guest ended by itself");
+    }
+
+    const std::string transport(platform->name());
+    const char* exit = options.xen ? "KVM_EXIT_XEN" : "OUT exit";
+    const bool verdict = !options.smoke;
+    const Control control{schedule.times(kRaw), schedule.times(kRawAgain)};
+    std::printf("transport %s: a raw %s %.0f ns of CPU (median); %u rounds, blocks of %u\n",
+                transport.c_str(), exit,
+                median(of(schedule.times(kRaw), Clock::kCpu)) / schedule.block(),
+                options.rounds, schedule.block());
+    print({.name = "null hypercall / raw " + std::string(exit),
+           .numerator = schedule.times(kNull),
+           .denominator = schedule.times(kRaw),
+           .control = control,
+           .limit = {1.04, 1.10},
+           .verdict = verdict});
+    for (const auto& [kind, name] : {std::pair{kFeatures, "xen_version(get_features) / null"},
+                                     std::pair{kStatus, "event_channel_op(status) / null"}}) {
+        print({.name = std::string("pointer: ") + name,
+               .numerator = schedule.times(kind),
+               .denominator = schedule.times(kNull),
+               .control = control,
+               .limit = {1.02, 1.20},
+               .verdict = verdict});
+    }
+    return {};
+}
+
+int main_of(int argc, char** argv) {
+    Options options;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view arg = argv[i];
+        if (arg == "--smoke") {
+            options.smoke = true;
+            options.rounds = 3;
+        } else if (arg == "--transport" && i + 1 < argc) {
+            options.xen = std::string_view(argv[++i]) == "kvm-xen";
+        } else if (arg == "--rounds" && i + 1 < argc) {
+            options.rounds = static_cast<unsigned>(std::stoul(argv[++i]));
+        } else {
+            std::fprintf(stderr,
+                         "usage: bench_hypercalls [--transport portable|kvm-xen] [--rounds N] "
+                         "[--smoke]\n");
+            return 2;
+        }
+    }
+    const auto done = measure(options);
+    if (done) return 0;
+    std::fprintf(stderr, "bench_hypercalls: %s\n", done.error().what.c_str());
+    return done.error().fault == vmm::Fault::kHost ? 4 : 1;
+}
+
+}  // namespace
+}  // namespace bench
+
+int main(int argc, char** argv) {
+    return bench::main_of(argc, argv);
+}

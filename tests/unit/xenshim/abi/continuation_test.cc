@@ -1,0 +1,142 @@
+// The registers of a continuation, for each class and at both widths, including those that must
+// stay as the guest set them.
+#include "xenshim/abi/continuation.h"
+
+#include <gtest/gtest.h>
+
+#include "xenshim/abi/numbers.h"
+#include "xenshim/abi/structs.h"
+
+namespace xenshim::abi {
+namespace {
+
+const Profile& xen_417() {
+    return *find_profile("xen-4.17");
+}
+
+class Continuation : public testing::TestWithParam<Width> {
+  protected:
+    bool wide() const { return GetParam() == Width::k64; }
+    std::uint64_t pointer() const { return wide() ? 0xffff'8880'03e0'f000 : 0xc3e0'f000; }
+    Request request(std::uint64_t number, std::array<std::uint64_t, 5> args) const {
+        Request r{.number = number, .args = args, .width = GetParam()};
+        if (!wide()) {
+            for (auto& arg : r.args) {
+                arg &= UINT32_MAX;
+            }
+        }
+        return r;
+    }
+    static Reissue encode(const Request& r, std::uint64_t units) {
+        return encode_continuation(xen_417(), r, {.units_done = units});
+    }
+};
+
+INSTANTIATE_TEST_SUITE_P(, Continuation, testing::Values(Width::k32, Width::k64),
+                         [](const auto& p) { return p.param == Width::k64 ? "W64" : "W32"; });
+
+TEST_P(Continuation, MemoryOpKeepsItsProgressAboveTheSubOp) {
+    for (const std::uint32_t op : {XENMEM_increase_reservation, XENMEM_decrease_reservation,
+                                   XENMEM_populate_physmap, XENMEM_add_to_physmap,
+                                   XENMEM_add_to_physmap_batch}) {
+        const Request r =
+            request(HYPERVISOR_memory_op, {op, pointer(), 0x1111'2222'3333'4444, 5, ~0ull});
+        const Reissue again = encode(r, 0x155);
+        EXPECT_EQ(again.number, std::uint64_t{HYPERVISOR_memory_op});
+        EXPECT_EQ(again.args[0], (0x155u << 6) | op);
+        for (unsigned i = 1; i < 5; ++i) {
+            EXPECT_EQ(again.args[i], r.args[i]) << "argument " << i;
+        }
+    }
+}
+
+TEST_P(Continuation, MemoryOpsNewCursorReplacesTheOld) {
+    // Units count from the operation's start, so a second stop does not add to the first.
+    const Request first = request(HYPERVISOR_memory_op, {(3u << 6) | 1, pointer(), 7, 8, 9});
+    const Reissue again = encode(first, 7);
+    EXPECT_EQ(again.args, (std::array<std::uint64_t, 5>{(7u << 6) | 1, pointer(), 7, 8, 9}));
+}
+
+TEST_P(Continuation, MemoryOpsThatNeverContinueHaveNoRule) {
+    for (std::uint32_t op = 0; op < 64; ++op) {
+        const bool continues = op == 0 || op == 1 || op == 6 || op == 7 || op == 23;
+        const auto rule = continuation_rule(xen_417(), request(HYPERVISOR_memory_op, {op}));
+        EXPECT_EQ(rule.kind,
+                  continues ? ContinuationClass::kShiftedCursor : ContinuationClass::kNone)
+            << op;
+    }
+}
+
+TEST_P(Continuation, TheRuleLooksBelowTheCursor) {
+    const auto rule =
+        continuation_rule(xen_417(), request(HYPERVISOR_memory_op, {(1000u << 6) | 6}));
+    EXPECT_EQ(rule.kind, ContinuationClass::kShiftedCursor);
+}
+
+TEST_P(Continuation, MulticallMovesItsListAndLowersItsCount) {
+    const Request r = request(HYPERVISOR_multicall, {pointer(), 9, 0x7777, 0x8888, ~0ull});
+    const Reissue again = encode(r, 4);
+    EXPECT_EQ(again.number, std::uint64_t{HYPERVISOR_multicall});
+    EXPECT_EQ(again.args[0], pointer() + 4 * (wide() ? 64 : 32));
+    EXPECT_EQ(again.args[1], 5u);
+    for (unsigned i = 2; i < 5; ++i) {
+        EXPECT_EQ(again.args[i], r.args[i]) << "argument " << i;
+    }
+}
+
+TEST_P(Continuation, MulticallStoppedInsideItsFirstEntryIsTheSameCall) {
+    const Request r = request(HYPERVISOR_multicall, {pointer(), 9, 1, 2, 3});
+    const Reissue again = encode(r, 0);
+    EXPECT_EQ(again.number, r.number);
+    EXPECT_EQ(again.args, r.args);
+}
+
+TEST_P(Continuation, ARestartChangesNothing) {
+    const Request r = request(HYPERVISOR_vcpu_op, {0, 1, pointer(), 0x1234, ~0ull});
+    EXPECT_EQ(continuation_rule(xen_417(), r).kind, ContinuationClass::kRestart);
+    const Reissue again = encode(r, 3);
+    EXPECT_EQ(again.number, r.number);
+    EXPECT_EQ(again.args, r.args);
+}
+
+TEST_P(Continuation, EverythingElseNeverContinues) {
+    for (std::uint64_t number = 0; number < 64; ++number) {
+        if (number == HYPERVISOR_memory_op || number == HYPERVISOR_multicall ||
+            number == HYPERVISOR_vcpu_op) {
+            continue;
+        }
+        EXPECT_EQ(continuation_rule(xen_417(), request(number, {})).kind, ContinuationClass::kNone)
+            << number;
+    }
+}
+
+// A pointer that runs over the end of a 32-bit register wraps there, and no upper half appears.
+TEST(ContinuationAt32Bits, RegistersStay32BitsWide) {
+    const Request r{.number = HYPERVISOR_multicall,
+                    .args = {0xffff'ffe0, 3, 0xffff'ffff, 0x8000'0000, 1},
+                    .width = Width::k32};
+    const Reissue again = encode_continuation(xen_417(), r, {.units_done = 2});
+    EXPECT_EQ(again.args, (std::array<std::uint64_t, 5>{0x20, 1, 0xffff'ffff, 0x8000'0000, 1}));
+}
+
+// The upper half of a 64-bit caller's count register is the guest's, and comes back unharmed.
+TEST(ContinuationAt64Bits, TheCountsUpperHalfIsKept) {
+    const Request r{.number = HYPERVISOR_multicall,
+                    .args = {0x1000, 0xdead'0000'0000'0005, 0, 0, 0},
+                    .width = Width::k64};
+    const Reissue again = encode_continuation(xen_417(), r, {.units_done = 2});
+    EXPECT_EQ(again.args[1], 0xdead'0000'0000'0003u);
+}
+
+// Another release's profile writes another encoding, and reads it back.
+TEST(ContinuationOfOtherProfiles, TheShiftComesFromTheProfile) {
+    Profile old = xen_417();
+    old.memory_op_shift = 4;
+    const Request r{.number = HYPERVISOR_memory_op, .args = {6, 0x1000}, .width = Width::k64};
+    const Reissue again = encode_continuation(old, r, {.units_done = 5});
+    EXPECT_EQ(again.args[0], 0x56u);
+    EXPECT_EQ(decode_memory_op(old, Width::k64, again.args[0]), (MemoryOpCommand{6, 5}));
+}
+
+}  // namespace
+}  // namespace xenshim::abi

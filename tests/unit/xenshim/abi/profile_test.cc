@@ -1,0 +1,143 @@
+// The profile rows are ABI: once a VM was born under one, nothing about it may change.
+#include "xenshim/abi/profile.h"
+
+#include <gtest/gtest.h>
+
+namespace xenshim::abi {
+namespace {
+
+constexpr std::uint64_t kUintMax = 0xffffffff;
+
+const Profile& xen_417() {
+    return *find_profile("xen-4.17");
+}
+
+// The rule of another release of Xen, made from the row that we have.
+Profile with(unsigned shift, bool wide_command) {
+    Profile p = xen_417();
+    p.memory_op_shift = shift;
+    p.memory_op_wide_command = wide_command;
+    return p;
+}
+
+TEST(Profile, Xen417IsPinned) {
+    const Profile* p = find_profile("xen-4.17");
+    ASSERT_NE(p, nullptr);
+    EXPECT_EQ(p->name, "xen-4.17");
+    EXPECT_EQ(p->major, 4);
+    EXPECT_EQ(p->minor, 17);
+    EXPECT_EQ(p->extraversion, ".7");
+    EXPECT_EQ(p->capabilities,
+              "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ");
+    EXPECT_EQ(p->features, 0x12305u);
+    EXPECT_EQ(p->virt_start, 0xffff'8000'0000'0000u);
+    EXPECT_EQ(p->cpuid_hvm_flags, 0x58u);  // Xen's 0x5c without IOMMU_MAPPINGS
+    EXPECT_EQ(p->cpuid_max_leaf, 5u);
+    EXPECT_EQ(p->memory_op_shift, 6u);
+    EXPECT_EQ(p->memory_op_max_extents, 0x03ff'ffffu);
+    EXPECT_TRUE(p->memory_op_wide_command);
+    EXPECT_EQ(p->memory_op_stray_bits, XEN_EINVAL);
+    EXPECT_TRUE(p->multicall_continues_inside);
+    EXPECT_EQ(p->hvm_params, 39u);
+}
+
+TEST(Profile, TheDefaultExistsAndUnknownNamesDoNot) {
+    EXPECT_NE(find_profile(kDefaultProfile), nullptr);
+    EXPECT_EQ(find_profile(""), nullptr);
+    EXPECT_EQ(find_profile("xen-4.1"), nullptr);
+    EXPECT_EQ(find_profile("xen-4.17 "), nullptr);
+    for (const Profile& p : profiles()) {
+        EXPECT_EQ(find_profile(p.name), &p);
+    }
+}
+
+// ---- memory_op's sub-op register ------------------------------------------------------------------
+
+TEST(MemoryOpCommand, TheExampleOfTheReference) {
+    // xen-abi.md 2.2: decrease_reservation stopped after 341 of 1000 extents.
+    const Profile& p = xen_417();
+    EXPECT_EQ(encode_memory_op(p, {.op = 1, .start_extent = 341}), 0x5541u);
+    for (const Width width : {Width::k32, Width::k64}) {
+        EXPECT_EQ(decode_memory_op(p, width, 0x5541), (MemoryOpCommand{1, 341}));
+    }
+}
+
+TEST(MemoryOpCommand, RoundTripsForEveryOpAndManyCursors) {
+    const Profile& p = xen_417();
+    for (std::uint32_t op = 0; op < 64; ++op) {
+        for (std::uint64_t start :
+             {std::uint64_t{0}, std::uint64_t{1}, std::uint64_t{63}, std::uint64_t{64},
+              std::uint64_t{0xffff}, std::uint64_t{0x10000}, kUintMax >> 6}) {
+            const MemoryOpCommand at{op, start};
+            const std::uint64_t command = encode_memory_op(p, at);
+            EXPECT_LE(command, kUintMax);  // fits a 32-bit caller's register
+            EXPECT_EQ(decode_memory_op(p, Width::k32, command), at);
+            EXPECT_EQ(decode_memory_op(p, Width::k64, command), at);
+        }
+    }
+}
+
+TEST(MemoryOpCommand, UpperHalfCountsForWideCallersOfXen417Only) {
+    const std::uint64_t command = (std::uint64_t{1} << 32) | 1;
+    EXPECT_EQ(decode_memory_op(xen_417(), Width::k64, command),
+              (MemoryOpCommand{1, 0x400'0000}));
+    EXPECT_EQ(decode_memory_op(xen_417(), Width::k32, command), (MemoryOpCommand{1, 0}));
+    EXPECT_EQ(decode_memory_op(with(6, false), Width::k64, command), (MemoryOpCommand{1, 0}));
+}
+
+TEST(MemoryOpCommand, Bit31IsSignExtendedBeforeXen417) {
+    const std::uint64_t command = (std::uint64_t{1} << 31) | 6;
+    EXPECT_EQ(decode_memory_op(xen_417(), Width::k64, command),
+              (MemoryOpCommand{6, 0x200'0000}));
+    EXPECT_EQ(decode_memory_op(with(6, false), Width::k64, command),
+              (MemoryOpCommand{6, 0x3ff'ffff'fe00'0000}));
+    // A 32-bit caller's is an unsigned int everywhere.
+    EXPECT_EQ(decode_memory_op(with(6, false), Width::k32, command),
+              (MemoryOpCommand{6, 0x200'0000}));
+}
+
+// xen-abi.md 2.11 (a): a cursor written with 4 bits below it, read with 6.
+TEST(MemoryOpCommand, WideningTheShiftMisreadsAsTheReferenceSays) {
+    struct Row {
+        std::uint32_t op;
+        std::uint64_t start;
+        std::uint64_t command;
+        MemoryOpCommand seen;
+    };
+    const Row rows[] = {{1, 0, 0x01, {1, 0}},     {1, 1, 0x11, {17, 0}}, {1, 2, 0x21, {33, 0}},
+                        {1, 3, 0x31, {49, 0}},    {1, 4, 0x41, {1, 1}},  {1, 5, 0x51, {17, 1}},
+                        {1, 100, 0x641, {1, 25}}, {6, 1, 0x16, {22, 0}}, {6, 2, 0x26, {38, 0}},
+                        {6, 3, 0x36, {54, 0}},    {6, 4, 0x46, {6, 1}},  {0, 1, 0x10, {16, 0}},
+                        {0, 4, 0x40, {0, 1}},     {8, 2, 0x28, {40, 0}}};
+    for (const Row& r : rows) {
+        EXPECT_EQ(encode_memory_op(with(4, false), {r.op, r.start}), r.command);
+        EXPECT_EQ(decode_memory_op(xen_417(), Width::k64, r.command), r.seen) << r.command;
+    }
+}
+
+// xen-abi.md 2.11 (b): the other way round.
+TEST(MemoryOpCommand, NarrowingTheShiftMisreadsAsTheReferenceSays) {
+    struct Row {
+        std::uint32_t op;
+        std::uint64_t start;
+        std::uint64_t command;
+        MemoryOpCommand seen;
+    };
+    const Row rows[] = {{1, 0x155, 0x5541, {1, 0x554}},
+                        {1, 10, 0x281, {1, 40}},
+                        {6, 10, 0x286, {6, 40}},
+                        {23, 2, 0x97, {7, 9}},
+                        {17, 0, 0x11, {1, 1}}};
+    for (const Row& r : rows) {
+        EXPECT_EQ(encode_memory_op(xen_417(), {r.op, r.start}), r.command);
+        EXPECT_EQ(decode_memory_op(with(4, false), Width::k64, r.command), r.seen) << r.command;
+    }
+}
+
+// xen-abi.md 2.11 (e): an unshifted cursor, read with the shifted rule.
+TEST(MemoryOpCommand, AccessOpsCursorIsNotOurs) {
+    EXPECT_EQ(decode_memory_op(xen_417(), Width::k64, 21 | 0x40), (MemoryOpCommand{21, 1}));
+}
+
+}  // namespace
+}  // namespace xenshim::abi

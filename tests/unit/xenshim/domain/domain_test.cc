@@ -1,0 +1,348 @@
+// Parameters, grants, timers, watchdogs and the end of a domain.
+#include "xenshim/domain/domain.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/fakes/test_domain.h"
+
+namespace xenshim {
+namespace {
+
+using namespace abi;
+using fakes::TestDomain;
+
+template <class T>
+int code(const GuestResult<T>& result) {
+    return result.has_value() ? 0 : -int{result.error()};
+}
+
+// ---- HVM parameters: the table of xen-417-golden.md D -----------------------------------------------
+
+struct ParamRow {
+    std::uint32_t index;
+    int get, set;
+};
+
+constexpr int kPerm = -XEN_EPERM, kInval = -XEN_EINVAL;
+constexpr ParamRow kParams[] = {
+    {0, 0, 0},         {1, 0, kPerm},     {2, 0, 0},          {3, kPerm, kPerm},
+    {4, kInval, kInval}, {5, kPerm, kPerm}, {6, kPerm, kPerm},  {7, kPerm, kPerm},
+    {8, kPerm, kPerm}, {9, kPerm, kPerm}, {10, kPerm, kPerm}, {11, kPerm, kPerm},
+    {12, kPerm, kPerm}, {13, kInval, kInval}, {14, kPerm, kPerm}, {15, 0, 0},
+    {16, kPerm, kPerm}, {17, 0, kPerm},    {18, 0, 0},         {19, 0, -XEN_ENODEV},
+    {20, kInval, kInval}, {21, kInval, kInval}, {22, kInval, kInval}, {23, kInval, kInval},
+    {24, kInval, kInval}, {25, kInval, kInval}, {26, kInval, kInval}, {27, kPerm, kPerm},
+    {28, kPerm, kPerm}, {29, kPerm, kPerm}, {30, kInval, kInval}, {31, kPerm, kPerm},
+    {32, kPerm, kPerm}, {33, kPerm, kPerm}, {34, 0, 0},        {35, 0, kPerm},
+    {36, 0, 0},        {38, kPerm, kPerm},
+};
+
+TEST(Params, EachIndexAnswersAsMeasured) {
+    for (const ParamRow& row : kParams) {
+        Params params(*find_profile("xen-4.17"));
+        EXPECT_TRUE(params.exists(row.index));
+        EXPECT_EQ(code(params.get(row.index)), row.get) << "get " << row.index;
+        EXPECT_EQ(code(params.set(row.index, 0)), row.set) << "set " << row.index;
+    }
+    const Params params(*find_profile("xen-4.17"));
+    for (const std::uint32_t index : {39u, 40u, 63u, 64u, 0xffffffffu}) {
+        EXPECT_FALSE(params.exists(index)) << index;
+    }
+}
+
+TEST(Params, ARefusedSetChangesNothing) {
+    Params params(*find_profile("xen-4.17"));
+    for (const ParamRow& row : kParams) {
+        params.put(row.index, 0x1111);
+        if (row.set != 0) {
+            EXPECT_EQ(code(params.set(row.index, 0x2222)), row.set);
+            EXPECT_EQ(params.peek(row.index), 0x1111u) << row.index;
+        }
+    }
+}
+
+TEST(Params, CallbackIrqTakesAnyValueAndSaysSo) {
+    Params params(*find_profile("xen-4.17"));
+    for (const std::uint64_t value :
+         {std::uint64_t{0}, (std::uint64_t{2} << 56) | 0xf3, ~std::uint64_t{0}}) {
+        const auto effect = params.set(HVM_PARAM_CALLBACK_IRQ, value);
+        ASSERT_TRUE(effect.has_value());
+        EXPECT_EQ(*effect, Params::Effect::kCallbackChanged);
+        EXPECT_EQ(*params.get(HVM_PARAM_CALLBACK_IRQ), value);
+    }
+}
+
+TEST(Params, X87FipWidthKnowsThreeValues) {
+    Params params(*find_profile("xen-4.17"));
+    for (const std::uint64_t good : {0, 4, 8}) {
+        EXPECT_TRUE(params.set(HVM_PARAM_X87_FIP_WIDTH, good).has_value());
+        EXPECT_EQ(*params.get(HVM_PARAM_X87_FIP_WIDTH), good);
+    }
+    for (const std::uint64_t bad : {std::uint64_t{3}, std::uint64_t{5}, (std::uint64_t{1} << 32)}) {
+        EXPECT_EQ(code(params.set(HVM_PARAM_X87_FIP_WIDTH, bad)), kInval);
+    }
+    EXPECT_EQ(*params.get(HVM_PARAM_X87_FIP_WIDTH), 8u);
+}
+
+TEST(Params, TheOldTssParameterSetsTheNewOne) {
+    Params params(*find_profile("xen-4.17"));
+    ASSERT_TRUE(params.set(HVM_PARAM_VM86_TSS, 0x1000).has_value());
+    EXPECT_EQ(*params.get(HVM_PARAM_VM86_TSS_SIZED), 0x80'0000'1000u);
+    EXPECT_EQ(*params.get(HVM_PARAM_VM86_TSS), 0x1000u);
+}
+
+TEST(Params, ATssThatIsTooShortIsACrash) {
+    Params params(*find_profile("xen-4.17"));
+    EXPECT_EQ(*params.set(HVM_PARAM_VM86_TSS_SIZED, 0), Params::Effect::kCrash);
+    EXPECT_EQ(*params.set(HVM_PARAM_VM86_TSS_SIZED, (std::uint64_t{103} << 32) | 0x1000),
+              Params::Effect::kCrash);
+    EXPECT_EQ(*params.get(HVM_PARAM_VM86_TSS_SIZED), 0u);
+    EXPECT_EQ(*params.set(HVM_PARAM_VM86_TSS_SIZED, (std::uint64_t{104} << 32) | 0x1000),
+              Params::Effect::kNone);
+}
+
+// ---- the grant table ------------------------------------------------------------------------------
+
+TEST(GrantTable, GrowsOnlyUpwardsAndToItsMaximum) {
+    GrantTable grants;
+    EXPECT_EQ(grants.frames(), 1u);
+    EXPECT_TRUE(grants.grow_to(0));
+    EXPECT_EQ(grants.frames(), 1u);
+    EXPECT_TRUE(grants.grow_to(5));
+    EXPECT_TRUE(grants.grow_to(3));
+    EXPECT_EQ(grants.frames(), 5u);
+    EXPECT_TRUE(grants.grow_to(64));
+    EXPECT_FALSE(grants.grow_to(65));
+    EXPECT_FALSE(grants.grow_to(~0u));
+    EXPECT_EQ(grants.frames(), 64u);
+}
+
+TEST(GrantTable, AFramesPageGrowsTheTable) {
+    GrantTable grants;
+    EXPECT_EQ(*grants.page_of(0), kFirstGrantPage);
+    EXPECT_EQ(grants.frames(), 1u);
+    EXPECT_EQ(*grants.page_of(63), kFirstGrantPage + 63);
+    EXPECT_EQ(grants.frames(), 64u);
+    EXPECT_EQ(code(grants.page_of(64)), kInval);
+    EXPECT_EQ(code(grants.page_of(~0u)), kInval);
+    EXPECT_LT(*grants.page_of(63), kOwnPages);
+}
+
+TEST(GrantTable, OnlyVersionOneExists) {
+    GrantTable grants;
+    EXPECT_TRUE(grants.set_version(1).has_value());
+    EXPECT_EQ(code(grants.set_version(2)), -XEN_ENOSYS);
+    for (const std::uint32_t bad : {0u, 3u, 0x80000001u}) {
+        EXPECT_EQ(code(grants.set_version(bad)), kInval) << bad;
+    }
+    EXPECT_EQ(grants.version(), 1u);
+}
+
+// ---- timers ---------------------------------------------------------------------------------------
+
+class TimersTest : public testing::Test {
+  protected:
+    TimersTest() {
+        port = *domain().event_channels().bind_virq(VIRQ_TIMER, 0);
+        guest.ports.now_ns = 1000;
+    }
+    Domain& domain() { return guest.domain; }
+    Timers& timers() { return domain().vcpu(0).timers; }
+    bool take_tick() { return domain().shared_info().clear_pending(port); }
+
+    TestDomain guest{Width::k64};
+    Port port = 0;
+};
+
+TEST_F(TimersTest, NothingSetMeansNothingDue) {
+    EXPECT_FALSE(domain().run_timers(0, 1000).has_value());
+    EXPECT_FALSE(take_tick());
+}
+
+TEST_F(TimersTest, ASingleShotFiresOnceAtItsTime) {
+    timers().singleshot_ns = 2000;
+    EXPECT_EQ(domain().run_timers(0, 1999), 2000u);
+    EXPECT_FALSE(take_tick());
+    EXPECT_FALSE(domain().run_timers(0, 2000).has_value());
+    EXPECT_TRUE(take_tick());
+    EXPECT_FALSE(domain().run_timers(0, 3000).has_value());
+    EXPECT_FALSE(take_tick());
+}
+
+TEST_F(TimersTest, APeriodicTimerKeepsItsPhaseAndTicksOnceForWhatWasMissed) {
+    timers().period_ns = 100;
+    timers().next_periodic_ns = 1100;
+    EXPECT_EQ(domain().run_timers(0, 1050), 1100u);
+    EXPECT_FALSE(take_tick());
+    EXPECT_EQ(domain().run_timers(0, 1100), 1200u);
+    EXPECT_TRUE(take_tick());
+    EXPECT_EQ(domain().run_timers(0, 1555), 1600u);
+    EXPECT_TRUE(take_tick());
+    EXPECT_EQ(domain().run_timers(0, 1556), 1600u);
+    EXPECT_FALSE(take_tick());
+}
+
+TEST_F(TimersTest, TheEarlierOfTwoIsNext) {
+    timers().period_ns = 100;
+    timers().next_periodic_ns = 1100;
+    timers().singleshot_ns = 1050;
+    EXPECT_EQ(domain().run_timers(0, 1000), 1050u);
+    timers().singleshot_ns = 1150;
+    EXPECT_EQ(domain().run_timers(0, 1000), 1100u);
+    EXPECT_EQ(domain().run_timers(0, 1100), 1150u);
+    EXPECT_TRUE(take_tick());
+    EXPECT_EQ(domain().run_timers(0, 1150), 1200u);
+    EXPECT_TRUE(take_tick());
+}
+
+TEST_F(TimersTest, LongestPeriodDoesNotOverflow) {
+    const std::uint64_t period = (std::uint64_t{1} << 62) - 1;
+    timers().period_ns = period;
+    timers().next_periodic_ns = 1000 + period;
+    EXPECT_EQ(domain().run_timers(0, 1000), 1000 + period);
+    EXPECT_EQ(domain().run_timers(0, 1000 + period), 1000 + 2 * period);
+}
+
+// ---- watchdogs, shutdown, vCPUs ---------------------------------------------------------------------
+
+TEST(DomainEnd, WatchdogsAsMeasured) {
+    TestDomain guest(Width::k64);
+    Domain& d = guest.domain;
+    EXPECT_EQ(code(d.watchdog(1, 0)), kInval);
+    EXPECT_EQ(code(d.watchdog(3, 5)), kInval);
+    EXPECT_EQ(code(d.watchdog(99, 5)), kInval);
+    EXPECT_EQ(code(d.watchdog(~0u, 5)), kInval);
+    EXPECT_EQ(code(d.watchdog(1, 5)), kInval);
+    EXPECT_EQ(*d.watchdog(0, 60), 1u);
+    EXPECT_EQ(*d.watchdog(0, 60), 2u);
+    EXPECT_EQ(code(d.watchdog(0, 60)), -XEN_ENOSPC);
+    EXPECT_EQ(*d.watchdog(1, 30), 0u);
+    EXPECT_EQ(*d.watchdog(1, 0), 0u);
+    EXPECT_EQ(code(d.watchdog(1, 0)), kInval);
+    EXPECT_EQ(*d.watchdog(2, 0), 0u);
+    EXPECT_EQ(*d.watchdog(0, ~0u), 1u);
+}
+
+TEST(DomainEnd, AWatchdogExpiresAtItsTimeUnlessFed) {
+    TestDomain guest(Width::k64);
+    Domain& d = guest.domain;
+    const std::uint64_t start = guest.ports.now_ns;
+    constexpr std::uint64_t kSecond = 1'000'000'000;
+    EXPECT_FALSE(d.watchdog_expired(~std::uint64_t{0}));
+    ASSERT_EQ(*d.watchdog(0, 2), 1u);
+    EXPECT_FALSE(d.watchdog_expired(start + 2 * kSecond - 1));
+    EXPECT_TRUE(d.watchdog_expired(start + 2 * kSecond));
+    guest.ports.now_ns = start + kSecond;
+    ASSERT_EQ(*d.watchdog(1, 2), 0u);
+    EXPECT_FALSE(d.watchdog_expired(start + 2 * kSecond));
+    ASSERT_EQ(*d.watchdog(1, 0), 0u);
+    EXPECT_FALSE(d.watchdog_expired(~std::uint64_t{0}));
+    // The longest there is does not wrap.
+    ASSERT_EQ(*d.watchdog(0, ~0u), 1u);
+    EXPECT_FALSE(d.watchdog_expired(start + 100 * kSecond));
+    // And a zero at allocation fires at once.
+    ASSERT_EQ(*d.watchdog(0, 0), 2u);
+    EXPECT_TRUE(d.watchdog_expired(guest.ports.now_ns));
+}
+
+TEST(DomainEnd, TheFirstReasonCounts) {
+    TestDomain guest(Width::k64);
+    guest.domain.set_shutdown_code(3);
+    guest.domain.set_shutdown_code(1);
+    EXPECT_TRUE(guest.ports.shutdowns.empty());
+    guest.domain.shutdown(0);
+    EXPECT_EQ(guest.ports.shutdowns, (std::vector<std::uint8_t>{3}));
+}
+
+TEST(DomainEnd, TheLastVcpuDownIsAPowerOff) {
+    TestDomain guest(Width::k64);
+    guest.domain.vcpu(1).up = true;
+    guest.domain.vcpu_down(0);
+    EXPECT_EQ(guest.ports.stopped, (std::vector<unsigned>{0}));
+    EXPECT_TRUE(guest.ports.shutdowns.empty());
+    guest.domain.vcpu_down(1);
+    EXPECT_EQ(guest.ports.shutdowns, (std::vector<std::uint8_t>{SHUTDOWN_poweroff}));
+    EXPECT_EQ(guest.ports.stopped, (std::vector<unsigned>{0}));
+}
+
+TEST(DomainStart, OnlyTheFirstVcpuIsUp) {
+    TestDomain guest(Width::k64);
+    EXPECT_TRUE(guest.domain.vcpu(0).up);
+    EXPECT_TRUE(guest.domain.vcpu(0).initialised);
+    EXPECT_FALSE(guest.domain.vcpu(1).up);
+    EXPECT_FALSE(guest.domain.vcpu(1).initialised);
+}
+
+TEST(DomainStart, NamesItselfByTwoNumbers) {
+    TestDomain guest(Width::k64);
+    EXPECT_TRUE(guest.domain.is_self(DOMID_SELF));
+    EXPECT_TRUE(guest.domain.is_self(TestDomain::kDomid));
+    for (const std::uint16_t other : std::initializer_list<std::uint16_t>{0, 1, 3, 0x7ff1, 0xffff}) {
+        EXPECT_FALSE(guest.domain.is_self(other)) << other;
+    }
+}
+
+TEST(Latch, TellsTheMachineAndItsVcpuInfos) {
+    TestDomain guest(Width::k64);
+    guest.domain.latch_width(Width::k32);
+    guest.domain.latch_width(Width::k64);
+    EXPECT_EQ(guest.ports.widths, (std::vector<bool>{false, true}));
+    EXPECT_EQ(guest.ports.vcpu_infos_moved, (std::vector<unsigned>{0, 1, 0, 1}));
+}
+
+// ---- register_vcpu_info -----------------------------------------------------------------------------
+
+TEST(RegisterVcpuInfo, ChecksThePlaceFirst) {
+    TestDomain guest(Width::k64);
+    Domain& d = guest.domain;
+    constexpr std::uint64_t kRam = TestDomain::kRamGfn;
+    EXPECT_EQ(code(d.register_vcpu_info(0, kRam, 4090)), -XEN_ENXIO);
+    EXPECT_EQ(code(d.register_vcpu_info(0, kRam, 4096)), -XEN_ENXIO);
+    EXPECT_EQ(code(d.register_vcpu_info(0, kRam, ~0u)), -XEN_ENXIO);
+    EXPECT_EQ(code(d.register_vcpu_info(0, kRam, 3)), -XEN_ENXIO);
+    EXPECT_EQ(code(d.register_vcpu_info(0, TestDomain::kHoleGfn, 0)), kInval);
+    EXPECT_EQ(code(d.register_vcpu_info(0, ~std::uint64_t{0}, 0)), kInval);
+    EXPECT_EQ(code(d.register_vcpu_info(0, (std::uint64_t{1} << 52) | kRam, 0)), kInval);
+    EXPECT_TRUE(guest.ports.vcpu_infos_moved.empty());
+    EXPECT_EQ(guest.ports.upcalls(0), 0u);
+
+    EXPECT_TRUE(d.register_vcpu_info(0, kRam, 4032).has_value());
+    EXPECT_EQ(code(d.register_vcpu_info(0, kRam, 4032)), kInval);
+    EXPECT_EQ(code(d.register_vcpu_info(0, kRam + 1, 0)), kInval);
+    EXPECT_TRUE(d.register_vcpu_info(1, kRam, 0).has_value());
+}
+
+TEST(RegisterVcpuInfo, MarksEverythingPendingSoThatNothingIsLost) {
+    TestDomain guest(Width::k64);
+    ASSERT_TRUE(guest.domain.register_vcpu_info(1, TestDomain::kRamGfn, 64).has_value());
+    const vmm::Gva at{(TestDomain::kRamGfn << 12) + 64};
+    EXPECT_EQ(guest.get<std::uint8_t>(at), 1);
+    EXPECT_EQ(guest.get<std::uint64_t>(at + 8), ~std::uint64_t{0});
+    EXPECT_EQ(guest.ports.upcalls(1), 1u);
+    EXPECT_EQ(guest.ports.vcpu_infos_moved, (std::vector<unsigned>{1}));
+}
+
+// ---- polling ----------------------------------------------------------------------------------------
+
+TEST(Poll, IsSatisfiedByAnyOfItsPortsAndByAClosedOne) {
+    TestDomain guest(Width::k64);
+    Domain& d = guest.domain;
+    const Port a = *d.event_channels().bind_ipi(0), b = *d.event_channels().bind_ipi(0);
+    EXPECT_FALSE(d.poll_satisfied(0));
+    d.vcpu(0).polled = {a, b};
+    ++d.event_channels().pollers;
+    EXPECT_FALSE(d.poll_satisfied(0));
+    ASSERT_TRUE(d.event_channels().send(b).has_value());
+    EXPECT_TRUE(d.poll_satisfied(0));
+    ASSERT_TRUE(d.shared_info().clear_pending(b));
+    EXPECT_FALSE(d.poll_satisfied(0));
+    ASSERT_TRUE(d.event_channels().close(a).has_value());
+    EXPECT_TRUE(d.poll_satisfied(0));
+    d.end_poll(0);
+    EXPECT_EQ(d.event_channels().pollers, 0u);
+    d.end_poll(0);  // once only
+    EXPECT_EQ(d.event_channels().pollers, 0u);
+}
+
+}  // namespace
+}  // namespace xenshim

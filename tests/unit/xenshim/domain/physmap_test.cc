@@ -1,0 +1,323 @@
+// The physical memory map: what is where, what it costs, and what the machine is told. The
+// figures are those of xen-417-golden.md, E.2 and E.3.
+#include "xenshim/domain/physmap.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/fakes/test_domain.h"
+
+namespace xenshim {
+namespace {
+
+using fakes::FakePorts;
+using fakes::TestDomain;
+
+constexpr std::uint64_t kRam = TestDomain::kRamGfn;
+constexpr std::uint64_t kHole = TestDomain::kHoleGfn;
+
+class PhysmapTest : public testing::Test {
+  protected:
+    Physmap& map() { return guest.domain.physmap(); }
+    FakePorts& ports() { return guest.ports; }
+    std::uint64_t current() { return map().accounts().current; }
+    static vmm::Gva at(std::uint64_t gfn) { return {gfn << vmm::kPageShift}; }
+    bool readable(std::uint64_t gfn) {
+        return ports().memory.read<std::uint32_t>(vmm::gfn_to_gpa(gfn)).has_value();
+    }
+    // What the machine shows is what the map says, and no overlay is counted twice.
+    void expect_overlays_in_slots(std::size_t n) { EXPECT_EQ(ports().overlays, n); }
+
+    TestDomain guest{abi::Width::k64};
+};
+
+template <class T>
+Errno error_of(const GuestResult<T>& result) {
+    EXPECT_FALSE(result.has_value());
+    return result.has_value() ? Errno{} : result.error();
+}
+
+// ---- RAM ----------------------------------------------------------------------------------------
+
+TEST_F(PhysmapTest, StartsAsMeasured) {
+    EXPECT_EQ(map().accounts().current, 0x8011u);
+    EXPECT_EQ(map().accounts().maximum, 0x8100u);
+    EXPECT_EQ(map().accounts().highest_gfn, 0xfefffu);
+    for (const std::uint64_t gfn : {0x0ull, 0x7fffull, 0xfeff8ull, 0xfefffull, 0xfc000ull,
+                                    0xfc008ull}) {
+        EXPECT_TRUE(map().has_ram(gfn)) << gfn;
+        EXPECT_TRUE(map().is_mapped(gfn)) << gfn;
+    }
+    for (const std::uint64_t gfn : std::initializer_list<std::uint64_t>{
+             0x8000, 0xfeff7, 0xff000, 0xfc009, 0xfee00, kHole, kNoGfn, 1ull << 52,
+             (1ull << 52) + kRam}) {
+        EXPECT_FALSE(map().is_mapped(gfn)) << gfn;
+    }
+}
+
+TEST_F(PhysmapTest, AGivenPageIsAHoleAndCostsNothing) {
+    guest.poke(at(kRam), std::uint32_t{0x1234});
+    ASSERT_TRUE(ports().ram_backed(kRam));
+    EXPECT_TRUE(map().decrease(kRam));
+    EXPECT_EQ(current(), 0x8010u);
+    EXPECT_FALSE(ports().ram_backed(kRam));
+    EXPECT_FALSE(readable(kRam));
+    EXPECT_FALSE(map().is_mapped(kRam));
+    EXPECT_FALSE(map().decrease(kRam));  // not twice
+    EXPECT_EQ(current(), 0x8010u);
+    EXPECT_TRUE(readable(kRam + 1));
+    EXPECT_TRUE(readable(kRam - 1));
+}
+
+TEST_F(PhysmapTest, APopulatedPageIsZero) {
+    guest.poke(at(kRam), std::uint32_t{0x1234});
+    ASSERT_TRUE(map().decrease(kRam));
+    ASSERT_TRUE(map().populate(kRam));
+    EXPECT_EQ(current(), 0x8011u);
+    EXPECT_EQ(guest.get<std::uint32_t>(at(kRam)), 0u);
+}
+
+TEST_F(PhysmapTest, WhatTheGuestWroteIntoItsHoleDoesNotComeBack) {
+    ASSERT_TRUE(map().decrease(kRam));
+    // A guest on KVM can touch the hole all the same: the slot is still there.
+    std::byte* host = ports().memory.page(kRam - 1) + vmm::kPageSize;
+    host[0] = std::byte{0x77};
+    ASSERT_TRUE(map().populate(kRam));
+    EXPECT_EQ(guest.get<std::uint8_t>(at(kRam)), 0u);
+}
+
+TEST_F(PhysmapTest, PopulatingAMappedPageReplacesIt) {
+    guest.poke(at(kRam), std::uint32_t{0x1234});
+    EXPECT_TRUE(map().populate(kRam));
+    EXPECT_EQ(guest.get<std::uint32_t>(at(kRam)), 0u);
+    EXPECT_EQ(current(), 0x8011u);
+}
+
+TEST_F(PhysmapTest, PagesOutsideRamComeAndGo) {
+    EXPECT_TRUE(map().populate(kHole));
+    EXPECT_EQ(current(), 0x8012u);
+    EXPECT_EQ(map().accounts().highest_gfn, 0xfefffu);
+    guest.poke(at(kHole), std::uint32_t{0x1234});
+    EXPECT_TRUE(map().decrease(kHole));
+    EXPECT_EQ(current(), 0x8011u);
+    EXPECT_FALSE(readable(kHole));
+    EXPECT_FALSE(map().decrease(kHole));
+    EXPECT_TRUE(map().populate(kHole));
+    EXPECT_EQ(guest.get<std::uint32_t>(at(kHole)), 0u);
+}
+
+TEST_F(PhysmapTest, PopulatingAnOutsidePageAgainReplacesIt) {
+    ASSERT_TRUE(map().populate(kHole));
+    guest.poke(at(kHole), std::uint32_t{0x1234});
+    EXPECT_TRUE(map().populate(kHole));
+    EXPECT_EQ(guest.get<std::uint32_t>(at(kHole)), 0u);
+    EXPECT_EQ(current(), 0x8012u);
+    EXPECT_EQ(ports().pool_used(), 1u);
+}
+
+TEST_F(PhysmapTest, TheHighestGfnOnlyGrows) {
+    ASSERT_TRUE(map().populate(0x100000));
+    EXPECT_EQ(map().accounts().highest_gfn, 0x100000u);
+    ASSERT_TRUE(map().decrease(0x100000));
+    EXPECT_EQ(map().accounts().highest_gfn, 0x100000u);
+}
+
+TEST_F(PhysmapTest, TheMaximumIsKept) {
+    const std::uint64_t room = 0x8100 - 0x8011;
+    ports().pool_pages = 256;
+    for (std::uint64_t i = 0; i < room; ++i) {
+        ASSERT_TRUE(i % 2 == 0 ? map().populate(0x40000 + i) : map().increase()) << i;
+    }
+    EXPECT_EQ(current(), 0x8100u);
+    EXPECT_FALSE(map().populate(0x50000));
+    EXPECT_FALSE(map().increase());
+    EXPECT_TRUE(map().populate(kRam));  // a replacement costs nothing
+    ASSERT_TRUE(map().decrease(kRam));
+    EXPECT_TRUE(map().populate(0x50000));
+    EXPECT_EQ(current(), 0x8100u);
+}
+
+TEST_F(PhysmapTest, APoolThatIsUsedUpRefusesAndAccountsStayRight) {
+    ports().pool_pages = 2;
+    EXPECT_TRUE(map().populate(0x40000));
+    EXPECT_TRUE(map().populate(0x40001));
+    EXPECT_FALSE(map().populate(0x40002));
+    EXPECT_EQ(current(), 0x8013u);
+    EXPECT_FALSE(map().is_mapped(0x40002));
+    EXPECT_TRUE(map().decrease(0x40000));
+    EXPECT_TRUE(map().populate(0x40002));
+}
+
+TEST_F(PhysmapTest, GfnsThatTheCpuCannotReachAreRefused) {
+    for (const std::uint64_t gfn : {1ull << 36, 1ull << 40, 1ull << 52, ~0ull}) {
+        EXPECT_FALSE(map().populate(gfn)) << gfn;
+        EXPECT_FALSE(map().decrease(gfn)) << gfn;
+        EXPECT_EQ(error_of(map().place_own(kSharedInfoPage, gfn)), XEN_ENOENT) << gfn;
+        EXPECT_EQ(error_of(map().move(kRam, gfn)), XEN_ENOENT) << gfn;
+        EXPECT_EQ(error_of(map().remove(gfn)), XEN_ENOENT) << gfn;
+    }
+    EXPECT_EQ(current(), 0x8011u);
+    EXPECT_TRUE(readable(kRam));
+}
+
+TEST_F(PhysmapTest, MovingCarriesTheContentAndFreesTheTarget) {
+    guest.poke(at(0x7015), std::uint32_t{0xaaaa});
+    guest.poke(at(0x7016), std::uint32_t{0xbbbb});
+    ASSERT_TRUE(map().move(0x7015, 0x7016).has_value());
+    EXPECT_EQ(guest.get<std::uint32_t>(at(0x7016)), 0xaaaau);
+    EXPECT_FALSE(map().is_mapped(0x7015));
+    EXPECT_FALSE(ports().ram_backed(0x7015));
+    EXPECT_EQ(current(), 0x8010u);
+    EXPECT_EQ(error_of(map().move(0x7015, 0x7017)), XEN_EINVAL);  // a hole has nothing to move
+    EXPECT_TRUE(map().move(0x7016, 0x7016).has_value());
+    EXPECT_EQ(guest.get<std::uint32_t>(at(0x7016)), 0xaaaau);
+}
+
+TEST_F(PhysmapTest, MovingOutOfTheSlotsAndBack) {
+    guest.poke(at(kRam), std::uint32_t{0xaaaa});
+    ASSERT_TRUE(map().move(kRam, kHole).has_value());
+    EXPECT_EQ(guest.get<std::uint32_t>(at(kHole)), 0xaaaau);
+    EXPECT_EQ(current(), 0x8011u);
+    ASSERT_TRUE(map().move(kHole, kRam).has_value());
+    EXPECT_EQ(guest.get<std::uint32_t>(at(kRam)), 0xaaaau);
+    EXPECT_EQ(ports().pool_used(), 0u);
+    EXPECT_EQ(current(), 0x8011u);
+}
+
+TEST_F(PhysmapTest, AMoveThatFindsNoRoomLosesNothing) {
+    ports().pool_pages = 0;
+    guest.poke(at(kRam), std::uint32_t{0xaaaa});
+    EXPECT_EQ(error_of(map().move(kRam, kHole)), XEN_ENOMEM);
+    EXPECT_EQ(guest.get<std::uint32_t>(at(kRam)), 0xaaaau);
+    EXPECT_EQ(current(), 0x8011u);
+}
+
+TEST_F(PhysmapTest, RemovingIsForWhatIsThere) {
+    EXPECT_TRUE(map().remove(kRam).has_value());
+    EXPECT_EQ(current(), 0x8010u);
+    EXPECT_EQ(error_of(map().remove(kRam)), XEN_ENOENT);
+    EXPECT_EQ(error_of(map().remove(kHole)), XEN_ENOENT);
+    EXPECT_EQ(error_of(map().remove(~0ull)), XEN_ENOENT);
+}
+
+// ---- our own pages ------------------------------------------------------------------------------
+
+TEST_F(PhysmapTest, AnOwnPageReplacesRamAndLeavesAHole) {
+    ports().own_page(kSharedInfoPage)[100] = std::byte{0x42};
+    guest.poke(at(0x7010), std::uint32_t{0x1234});
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value());
+    EXPECT_EQ(current(), 0x8010u);
+    EXPECT_EQ(guest.get<std::uint8_t>(at(0x7010) + 100), 0x42);
+    EXPECT_EQ(map().gfn_of_own(kSharedInfoPage), 0x7010u);
+    EXPECT_FALSE(ports().ram_backed(0x7010));  // the RAM below it was freed
+    expect_overlays_in_slots(1);
+
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7011).has_value());
+    EXPECT_EQ(current(), 0x800fu);
+    EXPECT_FALSE(map().is_mapped(0x7010));
+    EXPECT_FALSE(readable(0x7010));
+    EXPECT_EQ(guest.get<std::uint8_t>(at(0x7011) + 100), 0x42);
+    expect_overlays_in_slots(1);
+
+    EXPECT_EQ(error_of(map().remove(0x7010)), XEN_ENOENT);
+    EXPECT_TRUE(map().remove(0x7011).has_value());
+    EXPECT_EQ(map().gfn_of_own(kSharedInfoPage), kNoGfn);
+    EXPECT_EQ(error_of(map().remove(0x7011)), XEN_ENOENT);
+    EXPECT_EQ(current(), 0x800fu);
+    expect_overlays_in_slots(0);
+}
+
+TEST_F(PhysmapTest, AnOwnPageInAHoleCostsNothing) {
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, kHole).has_value());
+    EXPECT_EQ(current(), 0x8011u);
+    EXPECT_TRUE(map().decrease(kHole));
+    EXPECT_FALSE(map().decrease(kHole));
+    EXPECT_EQ(current(), 0x8011u);
+    EXPECT_TRUE(map().place_own(kSharedInfoPage, kHole).has_value());
+    EXPECT_TRUE(map().populate(kHole));
+    EXPECT_EQ(current(), 0x8012u);
+    EXPECT_EQ(map().gfn_of_own(kSharedInfoPage), kNoGfn);
+    EXPECT_EQ(ports().pool_used(), 1u);
+}
+
+TEST_F(PhysmapTest, PlacingAnOwnPageWhereItIsChangesNothing) {
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value());
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value());
+    EXPECT_EQ(current(), 0x8010u);
+    expect_overlays_in_slots(1);
+}
+
+TEST_F(PhysmapTest, RamBelowAnOwnPageComesBackZeroed) {
+    guest.poke(at(0x7010), std::uint32_t{0x1234});
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value());
+    ASSERT_TRUE(map().populate(0x7010));
+    EXPECT_EQ(guest.get<std::uint32_t>(at(0x7010)), 0u);
+    EXPECT_TRUE(map().has_ram(0x7010));
+    EXPECT_EQ(current(), 0x8011u);
+    expect_overlays_in_slots(0);
+}
+
+TEST_F(PhysmapTest, AGrantFrameThatWasGivenBackIsGoneForGood) {
+    const std::uint32_t page = kFirstGrantPage;
+    ASSERT_TRUE(map().place_own(page, 0x7010).has_value());
+    EXPECT_TRUE(map().decrease(0x7010));
+    EXPECT_EQ(error_of(map().place_own(page, 0x7014)), XEN_EBUSY);
+    EXPECT_EQ(map().gfn_of_own(page), kNoGfn);
+    // shared_info is not: it may be placed again.
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value());
+    EXPECT_TRUE(map().decrease(0x7010));
+    EXPECT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value());
+}
+
+TEST_F(PhysmapTest, AnOwnPageOverAnotherTakesItsPlace) {
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value());
+    ASSERT_TRUE(map().place_own(kFirstGrantPage, 0x7010).has_value());
+    EXPECT_EQ(map().gfn_of_own(kSharedInfoPage), kNoGfn);
+    EXPECT_EQ(map().gfn_of_own(kFirstGrantPage), 0x7010u);
+    EXPECT_EQ(current(), 0x8010u);
+    ports().own_page(kFirstGrantPage)[0] = std::byte{0x11};
+    EXPECT_EQ(guest.get<std::uint8_t>(at(0x7010)), 0x11);
+    expect_overlays_in_slots(1);
+}
+
+// The bound of overlays is the machine's; a page that took another's place must not use it up.
+TEST_F(PhysmapTest, OverlaysAreNotUsedUpByReplacingThem) {
+    ports().max_overlays = 8;
+    for (unsigned round = 0; round < 20; ++round) {
+        ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value()) << round;
+        ASSERT_TRUE(map().place_own(kFirstGrantPage, 0x7010).has_value()) << round;
+    }
+    EXPECT_TRUE(map().remove(0x7010).has_value());
+    expect_overlays_in_slots(0);
+}
+
+TEST_F(PhysmapTest, SlotsOfThePoolAreNotUsedUpByReplacingThem) {
+    ports().pool_pages = 1;
+    for (unsigned round = 0; round < 5; ++round) {
+        ASSERT_TRUE(map().place_own(kSharedInfoPage, kHole).has_value()) << round;
+        ASSERT_TRUE(map().place_own(kFirstGrantPage, kHole).has_value()) << round;
+        ASSERT_TRUE(map().populate(kHole)) << round;
+    }
+    EXPECT_EQ(ports().pool_used(), 1u);
+}
+
+TEST_F(PhysmapTest, NoRoomForAnOverlayChangesNothing) {
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value());
+    guest.poke(at(0x7011), std::uint32_t{0x1234});
+    ports().max_overlays = 1;
+    EXPECT_EQ(error_of(map().place_own(kSharedInfoPage, 0x7011)), XEN_ENOMEM);
+    EXPECT_EQ(map().gfn_of_own(kSharedInfoPage), 0x7010u);
+    EXPECT_EQ(guest.get<std::uint32_t>(at(0x7011)), 0x1234u);
+    EXPECT_EQ(current(), 0x8010u);
+    expect_overlays_in_slots(1);
+}
+
+TEST_F(PhysmapTest, OwnPagesMayLieOnTheLapicAndOnSpecialPages) {
+    EXPECT_TRUE(map().place_own(kSharedInfoPage, 0xfee00).has_value());
+    EXPECT_TRUE(map().place_own(kSharedInfoPage, 0xfefff).has_value());
+    EXPECT_EQ(current(), 0x8010u);
+    EXPECT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value());
+    EXPECT_EQ(ports().pool_used(), 0u);
+}
+
+}  // namespace
+}  // namespace xenshim
