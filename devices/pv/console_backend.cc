@@ -1,12 +1,11 @@
 #include "devices/pv/console_backend.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <unistd.h>
 
 #include "vmm/base/log.h"
 

@@ -2,8 +2,8 @@
 
 #include "test.h"
 
-static struct xencons_interface *ring(void) {
-    struct xencons_interface *r = console_ring();
+static struct xencons_interface* ring(void) {
+    struct xencons_interface* r = console_ring();
     if (r == NULL) {
         ERROR("no console ring");
     }
@@ -23,7 +23,7 @@ static void drains(void) {
 
 static void burst(void) {
     // As much as the ring holds, produced in one step.
-    struct xencons_interface *r = ring();
+    struct xencons_interface* r = ring();
     must_drain();
     uint32_t prod = r->out_prod;
     for (unsigned i = 0; i < 2048; i++) {
@@ -38,9 +38,11 @@ static void burst(void) {
 
 static void wraps(void) {
     for (unsigned i = 0; i < 9; i++) {
-        print("  line %u of 9, of a length that does not divide the ring's: 0123456789 abcdefghij "
-              "klmnopqrst uvwxyz 0123456789 abcdefghij klmnopqrst uvwxyz 0123456789 abcdefghij "
-              "klmnopqrst uvwxyz 0123456789 abcdefghij klmnopqrst uvwxyz 0123456789 abcde\n", i + 1);
+        print(
+            "  line %u of 9, of a length that does not divide the ring's: 0123456789 abcdefghij "
+            "klmnopqrst uvwxyz 0123456789 abcdefghij klmnopqrst uvwxyz 0123456789 abcdefghij "
+            "klmnopqrst uvwxyz 0123456789 abcdefghij klmnopqrst uvwxyz 0123456789 abcde\n",
+            i + 1);
     }
     must_drain();
 }
@@ -96,14 +98,14 @@ static void write_call_lengths(void) {
             FAIL("length 0x%lx: %ld", lengths[i], result);
         }
         CHECK(rdtsc() < limit);
-        result = console_io(CONSOLEIO_write, lengths[i], (void *)UNMAPPED_VA);
+        result = console_io(CONSOLEIO_write, lengths[i], (void*)UNMAPPED_VA);
         CHECK(result <= 0);
     }
 }
 
-static void use_ports(void *argument) {
+static void use_ports(void* argument) {
     static const char text[] = "debug\n";
-    const char *from = text;
+    const char* from = text;
     size_t count = sizeof(text) - 1;
     out8(0xe9, 'x');
     out8(0xe9, '\n');
@@ -122,7 +124,7 @@ static void debug_ports(void) {
 static void indices_survive_nonsense(void) {
     // A producer that runs away is the guest's own damage; the other end must survive it, take no
     // more than a ring's worth, and go on when the indices make sense again.
-    struct xencons_interface *r = ring();
+    struct xencons_interface* r = ring();
     must_drain();
     uint32_t prod = r->out_prod;
     ACCESS(r->out_prod) = prod + 0x80000000;
@@ -138,13 +140,7 @@ static void indices_survive_nonsense(void) {
     must_drain();
 }
 
-TESTS({"c6.6.drains", drains},
-      {"c6.6.burst_of_2048", burst},
-      {"c6.6.wraps", wraps},
-      {"c8.5.masked_port", masked},
-      {"c6.6.event_back", event_back},
-      {"c6.6.all_bytes", all_bytes},
-      {"c6.6.write_call", write_call},
-      {"c6.6.write_call_lengths", write_call_lengths},
-      {"c6.6.debug_ports", debug_ports},
-      {"console.nonsense_indices", indices_survive_nonsense});
+TESTS({"c6.6.drains", drains}, {"c6.6.burst_of_2048", burst}, {"c6.6.wraps", wraps},
+      {"c8.5.masked_port", masked}, {"c6.6.event_back", event_back}, {"c6.6.all_bytes", all_bytes},
+      {"c6.6.write_call", write_call}, {"c6.6.write_call_lengths", write_call_lengths},
+      {"c6.6.debug_ports", debug_ports}, {"console.nonsense_indices", indices_survive_nonsense});

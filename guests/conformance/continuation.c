@@ -11,8 +11,8 @@ static long pages(void) {
     return domid_op(XENMEM_current_reservation, DOMID_SELF);
 }
 
-static volatile uint32_t *word_of(unsigned long gfn) {
-    return (volatile uint32_t *)(gfn * PAGE_SIZE);
+static volatile uint32_t* word_of(unsigned long gfn) {
+    return (volatile uint32_t*)(gfn * PAGE_SIZE);
 }
 
 static void fill_list(unsigned count) {
@@ -52,11 +52,21 @@ static void give_and_take(unsigned count) {
     expect("page beside them", *word_of(spare_gfn(count)), 0xcafe);
 }
 
-static void one(void) { give_and_take(1); }
-static void two(void) { give_and_take(2); }
-static void four(void) { give_and_take(4); }
-static void five(void) { give_and_take(5); }
-static void many(void) { give_and_take(MAX_EXTENTS); }
+static void one(void) {
+    give_and_take(1);
+}
+static void two(void) {
+    give_and_take(2);
+}
+static void four(void) {
+    give_and_take(4);
+}
+static void five(void) {
+    give_and_take(5);
+}
+static void many(void) {
+    give_and_take(MAX_EXTENTS);
+}
 
 static void none(void) {
     EXPECT_RESULT(reservation(XENMEM_decrease_reservation, gfns, 0, 0), 0);
@@ -87,9 +97,9 @@ static void list_fault(void) {
 #if GUEST_PAGING == PAGING_NONE
     SKIP("no paging");
 #else
-    unsigned long *list = (unsigned long *)(UNMAPPED_VA - 8 * sizeof(unsigned long));
+    unsigned long* list = (unsigned long*)(UNMAPPED_VA - 8 * sizeof(unsigned long));
     struct xen_memory_reservation arg = {.nr_extents = 12, .domid = DOMID_SELF};
-    set_xen_guest_handle(arg.extent_start, (xen_pfn_t *)list);
+    set_xen_guest_handle(arg.extent_start, (xen_pfn_t*)list);
     // What lies below UNMAPPED_VA is outside RAM and reads as ones: no page at all.
     EXPECT_RESULT(memory_op(XENMEM_decrease_reservation, &arg), 0);
 #endif
@@ -100,7 +110,7 @@ static void typed_cursor(void) {
     long before = pages();
     fill_list(6);
     struct xen_memory_reservation arg = {.nr_extents = 6, .domid = DOMID_SELF};
-    set_xen_guest_handle(arg.extent_start, (xen_pfn_t *)gfns);
+    set_xen_guest_handle(arg.extent_start, (xen_pfn_t*)gfns);
     EXPECT_RESULT(memory_op(XENMEM_decrease_reservation | 4 << 6, &arg), 6);
     expect("pages", (unsigned long)pages(), (unsigned long)(before - 2));
     EXPECT_RESULT(memory_op(XENMEM_decrease_reservation | 6 << 6, &arg), 6);
@@ -113,7 +123,7 @@ static void typed_cursor(void) {
 static void registers_kept(void) {
     fill_list(6);
     struct xen_memory_reservation arg = {.nr_extents = 6, .domid = DOMID_SELF};
-    set_xen_guest_handle(arg.extent_start, (xen_pfn_t *)gfns);
+    set_xen_guest_handle(arg.extent_start, (xen_pfn_t*)gfns);
     unsigned long result = 0;
     unsigned long di = XENMEM_decrease_reservation;
     unsigned long si = ARG(&arg);
@@ -136,7 +146,7 @@ static void registers_kept(void) {
     expect("R15", r15, 0x6666);
 #else
     unsigned long dx = 0x1111, esi = 0x2222, edi = 0x3333;
-    const uint8_t *stub = hypercall_page + __HYPERVISOR_memory_op * 32;
+    const uint8_t* stub = hypercall_page + __HYPERVISOR_memory_op * 32;
     asm volatile("call *%%eax"
                  : "=a"(result), "+b"(di), "+c"(si), "+d"(dx), "+S"(esi), "+D"(edi)
                  : "0"(stub)
@@ -152,7 +162,7 @@ static void registers_kept(void) {
     EXPECT_RESULT(reservation(XENMEM_populate_physmap, gfns, 6, 0), 6);
 }
 
-static void add_entry(struct multicall_entry *entry, unsigned long op, unsigned long a0,
+static void add_entry(struct multicall_entry* entry, unsigned long op, unsigned long a0,
                       unsigned long a1) {
     memset(entry, 0, sizeof(*entry));
     entry->op = op;
@@ -167,7 +177,7 @@ static void in_multicall(void) {
     long before = pages();
     fill_list(11);
     struct xen_memory_reservation give = {.nr_extents = 11, .domid = DOMID_SELF};
-    set_xen_guest_handle(give.extent_start, (xen_pfn_t *)gfns);
+    set_xen_guest_handle(give.extent_start, (xen_pfn_t*)gfns);
     add_entry(&list[0], __HYPERVISOR_xen_version, XENVER_version, 0);
     add_entry(&list[1], __HYPERVISOR_memory_op, XENMEM_decrease_reservation, ARG(&give));
     add_entry(&list[2], __HYPERVISOR_xen_version, XENVER_pagesize, 0);
@@ -217,7 +227,7 @@ static void on_port(uint32_t port) {
     upcalls++;
 }
 
-static void on_upcall(struct trap_frame *frame) {
+static void on_upcall(struct trap_frame* frame) {
     static unsigned long inner_gfn;
     upcall_scan(on_port);
     inner_gfn = spare_gfn(MAX_EXTENTS + 4);
@@ -255,18 +265,12 @@ static void interrupted(void) {
     port_close(ipi_port);
 }
 
-TESTS({"continuation.none", none},
-      {"continuation.one_extent", one},
-      {"continuation.two_extents", two},
-      {"continuation.four_extents", four},
-      {"continuation.five_extents", five},
-      {"continuation.many_extents", many},
-      {"continuation.bad_extent", bad_extent},
-      {"continuation.duplicate", duplicate},
-      {"continuation.list_fault", list_fault},
-      {"continuation.typed_cursor", typed_cursor},
-      {"continuation.registers_kept", registers_kept},
-      {"continuation.in_multicall", in_multicall},
+TESTS({"continuation.none", none}, {"continuation.one_extent", one},
+      {"continuation.two_extents", two}, {"continuation.four_extents", four},
+      {"continuation.five_extents", five}, {"continuation.many_extents", many},
+      {"continuation.bad_extent", bad_extent}, {"continuation.duplicate", duplicate},
+      {"continuation.list_fault", list_fault}, {"continuation.typed_cursor", typed_cursor},
+      {"continuation.registers_kept", registers_kept}, {"continuation.in_multicall", in_multicall},
       {"continuation.long_multicall", long_multicall},
       {"continuation.nested_multicall", nested_multicall},
       {"continuation.interrupted", interrupted});

@@ -107,15 +107,8 @@ static void apic_id(void) {
     CHECK((cpuid(1, 0).edx >> 9 & 1) == 1);
 }
 
-TESTS({"c6.1.signature", signature},
-      {"c6.1.leaf_count", leaf_count},
-      {"c6.1.version", version},
-      {"c6.1.hypercall_msr", hypercall_msr},
-      {"c6.1.ids_are_truthful", ids},
-      {"golden.b.flags", flags},
-      {"golden.b.tsc", tsc},
-      {"golden.b.beyond", beyond},
-      {"c6.1.no_other_hypervisor", no_other_hypervisor},
-      {"c6.1.hypervisor_bit", hypervisor_bit},
-      {"c1.no_nesting", no_nesting},
-      {"c6.1.apic_id", apic_id});
+TESTS({"c6.1.signature", signature}, {"c6.1.leaf_count", leaf_count}, {"c6.1.version", version},
+      {"c6.1.hypercall_msr", hypercall_msr}, {"c6.1.ids_are_truthful", ids},
+      {"golden.b.flags", flags}, {"golden.b.tsc", tsc}, {"golden.b.beyond", beyond},
+      {"c6.1.no_other_hypervisor", no_other_hypervisor}, {"c6.1.hypervisor_bit", hypervisor_bit},
+      {"c1.no_nesting", no_nesting}, {"c6.1.apic_id", apic_id});

@@ -12,12 +12,16 @@ static void rip_is_entry(void) {
 
 static void rbx_is_start_info(void) {
     CHECK(entry_state.ebx != 0);
-    expect("magic at EBX", *(volatile uint32_t *)(uintptr_t)entry_state.ebx,
+    expect("magic at EBX", *(volatile uint32_t*)(uintptr_t)entry_state.ebx,
            XEN_HVM_START_MAGIC_VALUE);
 }
 
-static void rax_is_zero(void) { expect("EAX", entry_state.eax, 0); }
-static void rsp_is_zero(void) { expect("ESP", entry_state.esp, 0); }
+static void rax_is_zero(void) {
+    expect("EAX", entry_state.eax, 0);
+}
+static void rsp_is_zero(void) {
+    expect("ESP", entry_state.esp, 0);
+}
 
 static void others_are_zero(void) {
     expect("ECX", entry_state.ecx, 0);
@@ -39,8 +43,12 @@ static void r8_to_r15_are_zero(void) {
 #endif
 }
 
-static void rflags_is_2(void) { expect("EFLAGS", entry_state.eflags, 2); }
-static void cr0_is_11(void) { expect("CR0", entry_state.cr0, 0x11); }
+static void rflags_is_2(void) {
+    expect("EFLAGS", entry_state.eflags, 2);
+}
+static void cr0_is_11(void) {
+    expect("CR0", entry_state.cr0, 0x11);
+}
 
 static void cr2_cr3_cr4_are_zero(void) {
     expect("CR2", entry_state.cr2, 0);
@@ -87,7 +95,9 @@ static void fs_gs_ldtr_are_null(void) {
     expect("LDTR", entry_state.ldtr, 0);
 }
 
-static void tr_is_null(void) { expect("TR selector", entry_state.tr, 0); }
+static void tr_is_null(void) {
+    expect("TR selector", entry_state.tr, 0);
+}
 
 static void gdtr_idtr_are_empty(void) {
     expect("GDTR base", entry_state.gdtr.base, 0);
@@ -101,7 +111,9 @@ static void debug_registers(void) {
     expect("DR7", entry_state.dr7, 0x400);
 }
 
-static void apic_base(void) { expect("APIC base MSR", rdmsr(0x1b), 0xfee00900); }
+static void apic_base(void) {
+    expect("APIC base MSR", rdmsr(0x1b), 0xfee00900);
+}
 
 static void apic_version(void) {
     // KVM adds bit 24 (no broadcast of EOIs) to Xen's figure of 0x50014 where it has x2APIC.
@@ -110,8 +122,8 @@ static void apic_version(void) {
 }
 
 static void a20_is_on(void) {
-    volatile uint32_t *low = (volatile uint32_t *)0x9000ul;
-    volatile uint32_t *high = (volatile uint32_t *)0x109000ul;
+    volatile uint32_t* low = (volatile uint32_t*)0x9000ul;
+    volatile uint32_t* high = (volatile uint32_t*)0x109000ul;
     uint32_t low_was = *low;
     uint32_t high_was = *high;
     *low = ~high_was;
@@ -153,14 +165,14 @@ static uint32_t initialised[3] = {0x12345678, 0x9abcdef0, 0x55aa55aa};
 static uint8_t big_bss[1 << 20];
 
 static void data_is_loaded(void) {
-    CHECK(*(volatile uint32_t *)&initialised[0] == 0x12345678);
-    CHECK(*(volatile uint32_t *)&initialised[1] == 0x9abcdef0);
-    CHECK(*(volatile uint32_t *)&initialised[2] == 0x55aa55aa);
+    CHECK(*(volatile uint32_t*)&initialised[0] == 0x12345678);
+    CHECK(*(volatile uint32_t*)&initialised[1] == 0x9abcdef0);
+    CHECK(*(volatile uint32_t*)&initialised[2] == 0x55aa55aa);
 }
 
 static void tail_is_zero(void) {
     for (unsigned i = 0; i < sizeof(big_bss); i += 509) {
-        uint8_t byte = *(volatile uint8_t *)&big_bss[i];
+        uint8_t byte = *(volatile uint8_t*)&big_bss[i];
         if (byte != 0) {
             FAIL("byte %u of the zeroed tail is 0x%x", i, byte);
         }
@@ -169,7 +181,7 @@ static void tail_is_zero(void) {
 
 static void second_segment(void) {
     // The trampoline's segment: "cli; mov %cs, %ax"
-    volatile uint8_t *code = (volatile uint8_t *)trampoline;
+    volatile uint8_t* code = (volatile uint8_t*)trampoline;
     expect("first byte", code[0], 0xfa);
     expect("second byte", code[1], 0x8c);
 }
@@ -177,8 +189,8 @@ static void second_segment(void) {
 // ---- 4: start info ----------------------------------------------------------------------------
 
 static bool in_ram(uint64_t address, uint64_t size) {
-    const struct hvm_start_info *info = start_info();
-    const struct hvm_memmap_table_entry *map = (const void *)(uintptr_t)info->memmap_paddr;
+    const struct hvm_start_info* info = start_info();
+    const struct hvm_memmap_table_entry* map = (const void*)(uintptr_t)info->memmap_paddr;
     for (uint32_t i = 0; i < info->memmap_entries; i++) {
         if (map[i].type == XEN_HVM_MEMMAP_TYPE_RAM && address >= map[i].addr &&
             address + size <= map[i].addr + map[i].size) {
@@ -196,7 +208,7 @@ static bool outside_image(uint64_t address, uint64_t size) {
            (address + size <= low || address >= low + 0x28);
 }
 
-static void check_place(const char *what, uint64_t address, uint64_t size, bool aligned) {
+static void check_place(const char* what, uint64_t address, uint64_t size, bool aligned) {
     if (address + size > 1ull << 32) {
         FAIL("%s at 0x%llx is not below 4 GiB", what, (unsigned long long)address);
     }
@@ -219,16 +231,16 @@ static void info_version(void) {
 }
 
 static void info_places(void) {
-    const struct hvm_start_info *info = start_info();
+    const struct hvm_start_info* info = start_info();
     check_place("start info", entry_state.ebx, sizeof(*info), true);
     CHECK(info->memmap_entries != 0);
     check_place("memory map", info->memmap_paddr,
                 info->memmap_entries * sizeof(struct hvm_memmap_table_entry), true);
     if (info->cmdline_paddr != 0) {
         check_place("command line", info->cmdline_paddr,
-                    strlen((const char *)(uintptr_t)info->cmdline_paddr) + 1, true);
+                    strlen((const char*)(uintptr_t)info->cmdline_paddr) + 1, true);
     }
-    const struct hvm_modlist_entry *modules = (const void *)(uintptr_t)info->modlist_paddr;
+    const struct hvm_modlist_entry* modules = (const void*)(uintptr_t)info->modlist_paddr;
     if (info->nr_modules == 0) {
         expect("module list without modules", info->modlist_paddr, 0);
     } else {
@@ -238,7 +250,7 @@ static void info_places(void) {
         check_place("module", modules[i].paddr, modules[i].size, true);
         if (modules[i].cmdline_paddr != 0) {
             check_place("module's command line", modules[i].cmdline_paddr,
-                        strlen((const char *)(uintptr_t)modules[i].cmdline_paddr) + 1, true);
+                        strlen((const char*)(uintptr_t)modules[i].cmdline_paddr) + 1, true);
         }
     }
 }
@@ -248,7 +260,7 @@ static void info_cmdline(void) {
     if (start_info()->cmdline_paddr == 0) {
         SKIP("none was given");
     }
-    CHECK(strlen((const char *)(uintptr_t)start_info()->cmdline_paddr) < 1024);
+    CHECK(strlen((const char*)(uintptr_t)start_info()->cmdline_paddr) < 1024);
     if (has_option("words")) {
         char word[16];
         CHECK(option("words", word, sizeof(word)) != NULL);
@@ -257,26 +269,26 @@ static void info_cmdline(void) {
 }
 
 static void info_modules(void) {
-    const struct hvm_start_info *info = start_info();
+    const struct hvm_start_info* info = start_info();
     if (!has_option("modules")) {
         expect("modules", info->nr_modules, 0);
         return;
     }
     // Given as: modules=N, and each module's text is "module I\n" with command line "argument I".
     expect("modules", info->nr_modules, option_number("modules", 0));
-    const struct hvm_modlist_entry *modules = (const void *)(uintptr_t)info->modlist_paddr;
+    const struct hvm_modlist_entry* modules = (const void*)(uintptr_t)info->modlist_paddr;
     for (uint32_t i = 0; i < info->nr_modules; i++) {
         char want[24];
         int n = format_to(want, sizeof(want), "module %u\n", i);
         expect("size of a module", modules[i].size, (unsigned)n);
-        if (memcmp((const void *)(uintptr_t)modules[i].paddr, want, (unsigned)n) != 0) {
+        if (memcmp((const void*)(uintptr_t)modules[i].paddr, want, (unsigned)n) != 0) {
             FAIL("module %u holds something else", i);
         }
         if (modules[i].cmdline_paddr != 0) {
             format_to(want, sizeof(want), "argument %u", i);
-            if (strcmp((const char *)(uintptr_t)modules[i].cmdline_paddr, want) != 0) {
+            if (strcmp((const char*)(uintptr_t)modules[i].cmdline_paddr, want) != 0) {
                 FAIL("module %u's command line is \"%s\"", i,
-                     (const char *)(uintptr_t)modules[i].cmdline_paddr);
+                     (const char*)(uintptr_t)modules[i].cmdline_paddr);
             }
         }
         expect("reserved", modules[i].reserved, 0);
@@ -291,22 +303,22 @@ static void info_rsdp(void) {
         }
         SKIP("no ACPI in this flavour");
     }
-    if (memcmp((const void *)(uintptr_t)rsdp, "RSD PTR ", 8) != 0) {
+    if (memcmp((const void*)(uintptr_t)rsdp, "RSD PTR ", 8) != 0) {
         FAIL("no RSDP at 0x%llx", (unsigned long long)rsdp);
     }
     uint8_t sum = 0;
     for (unsigned i = 0; i < 20; i++) {
-        sum = (uint8_t)(sum + ((volatile uint8_t *)(uintptr_t)rsdp)[i]);
+        sum = (uint8_t)(sum + ((volatile uint8_t*)(uintptr_t)rsdp)[i]);
     }
     expect("checksum", sum, 0);
 }
 
 static void info_memory_map(void) {
     static uint32_t buffer[64 * 5];  // e820 entries of 20 bytes
-    const struct hvm_start_info *info = start_info();
-    const struct hvm_memmap_table_entry *map = (const void *)(uintptr_t)info->memmap_paddr;
+    const struct hvm_start_info* info = start_info();
+    const struct hvm_memmap_table_entry* map = (const void*)(uintptr_t)info->memmap_paddr;
     struct xen_memory_map arg = {.nr_entries = 64};
-    set_xen_guest_handle(arg.buffer, (void *)buffer);
+    set_xen_guest_handle(arg.buffer, (void*)buffer);
     EXPECT_RESULT(memory_op(XENMEM_memory_map, &arg), 0);
     expect("entries", arg.nr_entries, info->memmap_entries);
     for (uint32_t i = 0; i < arg.nr_entries; i++) {
@@ -321,7 +333,7 @@ static void info_memory_map_short(void) {
     static uint32_t buffer[2 * 5];
     struct xen_memory_map arg = {.nr_entries = 1};
     buffer[5] = 0x5a5a5a5a;
-    set_xen_guest_handle(arg.buffer, (void *)buffer);
+    set_xen_guest_handle(arg.buffer, (void*)buffer);
     EXPECT_RESULT(memory_op(XENMEM_memory_map, &arg), 0);
     expect("entries", arg.nr_entries, 1);
     expect("word behind the buffer", buffer[5], 0x5a5a5a5a);
@@ -335,8 +347,8 @@ static void ram_from_zero(void) {
     CHECK(ram_end() <= 0xff000000);
 }
 
-static volatile uint8_t *at(uint64_t physical) {
-    return (volatile uint8_t *)(uintptr_t)physical;
+static volatile uint8_t* at(uint64_t physical) {
+    return (volatile uint8_t*)(uintptr_t)physical;
 }
 
 static void ram_is_ram(void) {
@@ -344,7 +356,7 @@ static void ram_is_ram(void) {
     uint64_t end = ram_end();
     const uint64_t places[] = {0xa0000, 0xf0000, 0x7c00, end / 2, end - 4096, end - 4};
     for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
-        volatile uint32_t *word = (volatile uint32_t *)at(places[i]);
+        volatile uint32_t* word = (volatile uint32_t*)at(places[i]);
         if (!outside_image(places[i], 4)) {
             continue;
         }
@@ -372,7 +384,7 @@ static void special_pages(void) {
         // The xenstore page's last part has fields with a meaning (features, connection).
         unsigned size = params[i] == HVM_PARAM_STORE_PFN ? 2064 : 4096;
         for (unsigned offset = 0; offset < size; offset += 4) {
-            uint32_t word = *(volatile uint32_t *)at(pfn * PAGE_SIZE + offset);
+            uint32_t word = *(volatile uint32_t*)at(pfn * PAGE_SIZE + offset);
             if (word != 0) {
                 FAIL("frame 0x%llx, offset 0x%x: 0x%x", (unsigned long long)pfn, offset, word);
             }
@@ -385,7 +397,7 @@ static uint64_t hole(void) {
     return above > 0xe0000000 ? above : 0xe0000000;
 }
 
-static const uint64_t *holes(unsigned *count) {
+static const uint64_t* holes(unsigned* count) {
     static uint64_t places[4];
     places[0] = (ram_end() + 0xfffff) & ~0xfffffull;
     places[1] = hole();
@@ -397,21 +409,21 @@ static const uint64_t *holes(unsigned *count) {
 
 static void holes_read_ones(void) {
     unsigned count;
-    const uint64_t *places = holes(&count);
+    const uint64_t* places = holes(&count);
     for (unsigned i = 0; i < count; i++) {
-        volatile uint8_t *p = at(places[i]);
-        expect("4 bytes of a hole", *(volatile uint32_t *)(p + 8), 0xffffffff);
+        volatile uint8_t* p = at(places[i]);
+        expect("4 bytes of a hole", *(volatile uint32_t*)(p + 8), 0xffffffff);
         expect("a byte of a hole", p[5], 0xff);
-        expect("2 bytes of a hole", *(volatile uint16_t *)(p + 2), 0xffff);
-        *(volatile uint32_t *)p = 0x12345678;
-        expect("4 bytes of a hole after a write", *(volatile uint32_t *)p, 0xffffffff);
+        expect("2 bytes of a hole", *(volatile uint16_t*)(p + 2), 0xffff);
+        *(volatile uint32_t*)p = 0x12345678;
+        expect("4 bytes of a hole after a write", *(volatile uint32_t*)p, 0xffffffff);
         p[9] = 0;
         expect("a byte of a hole after a write", p[9], 0xff);
     }
 }
 
 static void holes_locked(void) {
-    volatile uint32_t *p = (volatile uint32_t *)at(hole());
+    volatile uint32_t* p = (volatile uint32_t*)at(hole());
     uint32_t value = 5;
     asm volatile("lock incl %0" : "+m"(*p));
     asm volatile("lock xaddl %0, %1" : "+r"(value), "+m"(*p));
@@ -432,7 +444,7 @@ static void holes_locked(void) {
 
 static void holes_bit_tests(void) {
     // The operand is named by an address in RAM; the register's offset leads into the hole.
-    volatile uint8_t *base = at(ram_end() - 4096);
+    volatile uint8_t* base = at(ram_end() - 4096);
     long offset = (4096 + 16) * 8;
     bool was;
     asm volatile("bt %1, (%2)" : "=@ccc"(was) : "r"(offset), "r"(base) : "memory");
@@ -452,7 +464,7 @@ static void holes_bit_tests(void) {
     base[100] = 0;
 }
 
-static void copy(volatile void *to, const volatile void *from, size_t count, bool down) {
+static void copy(volatile void* to, const volatile void* from, size_t count, bool down) {
     if (down) {
         asm volatile("std; rep movsb; cld" : "+D"(to), "+S"(from), "+c"(count)::"memory");
     } else {
@@ -462,7 +474,7 @@ static void copy(volatile void *to, const volatile void *from, size_t count, boo
 
 static void holes_string_instructions(void) {
     static volatile uint8_t buffer[32];
-    volatile uint8_t *edge = at(ram_end());
+    volatile uint8_t* edge = at(ram_end());
     for (int i = 0; i < 16; i++) {
         edge[i - 16] = (uint8_t)(i + 1);
     }
@@ -487,22 +499,19 @@ static void holes_string_instructions(void) {
         expect("byte read backwards", buffer[i], i < 8 ? 0x40 + (unsigned)i : 0xff);
     }
     // STOS, LODS, CMPS and SCAS in the hole itself.
-    volatile void *to = at(hole() + 0x100);
+    volatile void* to = at(hole() + 0x100);
     size_t count = 8;
     asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(0) : "memory");
     to = at(hole() + 0x100);
     count = 8;
     bool equal;
-    asm volatile("repe scasb"
-                 : "+D"(to), "+c"(count), "=@ccz"(equal)
-                 : "a"(0xff)
-                 : "memory");
+    asm volatile("repe scasb" : "+D"(to), "+c"(count), "=@ccz"(equal) : "a"(0xff) : "memory");
     expect("SCAS sees ones", equal, 1);
 }
 
 static void ram_above_4g(void) {
-    const struct hvm_start_info *info = start_info();
-    const struct hvm_memmap_table_entry *map = (const void *)(uintptr_t)info->memmap_paddr;
+    const struct hvm_start_info* info = start_info();
+    const struct hvm_memmap_table_entry* map = (const void*)(uintptr_t)info->memmap_paddr;
     uint64_t size = 0;
     for (uint32_t i = 0; i < info->memmap_entries; i++) {
         if (map[i].type == XEN_HVM_MEMMAP_TYPE_RAM && map[i].addr >= 1ull << 32) {
@@ -521,7 +530,7 @@ static void ram_above_4g(void) {
     directory[0] = 1ull << 32 | 0xe7;
     spare_pdpt_entry[0] = (uintptr_t)directory | 7;
     barrier();
-    volatile uint32_t *word = (volatile uint32_t *)(1ul << 32);
+    volatile uint32_t* word = (volatile uint32_t*)(1ul << 32);
     word[3] = 0x600df00d;
     expect("a word at 4 GiB", word[3], 0x600df00d);
 #endif
@@ -543,45 +552,24 @@ static void ports_read_ones(void) {
     }
 }
 
-TESTS({"c5.special_pages", special_pages},
-      {"c3.rip_is_entry", rip_is_entry},
-      {"c3.rbx_is_start_info", rbx_is_start_info},
-      {"c3.rax_is_zero", rax_is_zero},
-      {"c3.rsp_is_zero", rsp_is_zero},
-      {"c3.other_registers_are_zero", others_are_zero},
-      {"c3.r8_to_r15_are_zero", r8_to_r15_are_zero},
-      {"c3.rflags_is_2", rflags_is_2},
-      {"c3.cr0_is_11", cr0_is_11},
-      {"c3.cr2_cr3_cr4_are_zero", cr2_cr3_cr4_are_zero},
-      {"c3.efer_is_zero", efer_is_zero},
-      {"c3.pat", pat},
-      {"c3.mtrr", mtrr},
-      {"c3.segments_are_flat", flat_segments},
-      {"c3.fs_gs_ldtr_are_null", fs_gs_ldtr_are_null},
-      {"c3.tr_is_null", tr_is_null},
-      {"c3.gdtr_idtr_are_empty", gdtr_idtr_are_empty},
-      {"c3.dr6_dr7", debug_registers},
-      {"c3.apic_base", apic_base},
-      {"c3.apic_version", apic_version},
-      {"c3.a20_is_on", a20_is_on},
-      {"c3.other_vcpus_are_down", other_vcpus_are_down},
-      {"c3.nothing_pending", nothing_pending},
-      {"c3.paging_mode", own_paging_mode},
-      {"c2.data_is_loaded", data_is_loaded},
-      {"c2.tail_is_zero", tail_is_zero},
-      {"c2.second_segment", second_segment},
-      {"c4.magic_and_version", info_version},
-      {"c4.places", info_places},
-      {"c4.command_line", info_cmdline},
-      {"c4.modules", info_modules},
-      {"c4.rsdp", info_rsdp},
-      {"c4.memory_map", info_memory_map},
-      {"c4.memory_map_short", info_memory_map_short},
-      {"c5.ram_from_zero", ram_from_zero},
-      {"c5.ram_is_ram", ram_is_ram},
-      {"c5.holes_read_ones", holes_read_ones},
-      {"c5.holes_locked", holes_locked},
+TESTS({"c5.special_pages", special_pages}, {"c3.rip_is_entry", rip_is_entry},
+      {"c3.rbx_is_start_info", rbx_is_start_info}, {"c3.rax_is_zero", rax_is_zero},
+      {"c3.rsp_is_zero", rsp_is_zero}, {"c3.other_registers_are_zero", others_are_zero},
+      {"c3.r8_to_r15_are_zero", r8_to_r15_are_zero}, {"c3.rflags_is_2", rflags_is_2},
+      {"c3.cr0_is_11", cr0_is_11}, {"c3.cr2_cr3_cr4_are_zero", cr2_cr3_cr4_are_zero},
+      {"c3.efer_is_zero", efer_is_zero}, {"c3.pat", pat}, {"c3.mtrr", mtrr},
+      {"c3.segments_are_flat", flat_segments}, {"c3.fs_gs_ldtr_are_null", fs_gs_ldtr_are_null},
+      {"c3.tr_is_null", tr_is_null}, {"c3.gdtr_idtr_are_empty", gdtr_idtr_are_empty},
+      {"c3.dr6_dr7", debug_registers}, {"c3.apic_base", apic_base},
+      {"c3.apic_version", apic_version}, {"c3.a20_is_on", a20_is_on},
+      {"c3.other_vcpus_are_down", other_vcpus_are_down}, {"c3.nothing_pending", nothing_pending},
+      {"c3.paging_mode", own_paging_mode}, {"c2.data_is_loaded", data_is_loaded},
+      {"c2.tail_is_zero", tail_is_zero}, {"c2.second_segment", second_segment},
+      {"c4.magic_and_version", info_version}, {"c4.places", info_places},
+      {"c4.command_line", info_cmdline}, {"c4.modules", info_modules}, {"c4.rsdp", info_rsdp},
+      {"c4.memory_map", info_memory_map}, {"c4.memory_map_short", info_memory_map_short},
+      {"c5.ram_from_zero", ram_from_zero}, {"c5.ram_is_ram", ram_is_ram},
+      {"c5.holes_read_ones", holes_read_ones}, {"c5.holes_locked", holes_locked},
       {"c5.holes_bit_tests", holes_bit_tests},
       {"c5.holes_string_instructions", holes_string_instructions},
-      {"c5.ram_above_4g", ram_above_4g},
-      {"c5.ports_read_ones", ports_read_ones});
+      {"c5.ram_above_4g", ram_above_4g}, {"c5.ports_read_ones", ports_read_ones});

@@ -3,8 +3,8 @@
 
 #include "test.h"
 
-#define U ((const void *)UNMAPPED_VA)  // no translation
-#define HOLE_GFN 0x7fff0               // no memory behind it
+#define U ((const void*)UNMAPPED_VA)  // no translation
+#define HOLE_GFN 0x7fff0              // no memory behind it
 #define PAGED (GUEST_PAGING != PAGING_NONE)
 #ifdef __x86_64__
 #define IS_64 1
@@ -16,7 +16,7 @@ static unsigned own_domid(void) {
     return cpuid(xen_base + 4, 0).ecx;
 }
 
-static void fact(const char *group, long index, const char *how, long got, long want) {
+static void fact(const char* group, long index, const char* how, long got, long want) {
     char name[80];
     format_to(name, sizeof(name), "%s %ld %s", group, index, how);
     table_fact(name, got, want);
@@ -67,8 +67,8 @@ static void version_bad_pointers(void) {
         fact("xen_version", op, "unmapped", xen_version(op, U), op == 7 ? -EINVAL : want);
     }
 #ifdef __x86_64__
-    table_fact("non-canonical", xen_version(1, (void *)0x800000000000), -EFAULT);
-    table_fact("Xen's own range", xen_version(1, (void *)0xffff830000000000), -EFAULT);
+    table_fact("non-canonical", xen_version(1, (void*)0x800000000000), -EFAULT);
+    table_fact("Xen's own range", xen_version(1, (void*)0xffff830000000000), -EFAULT);
     table_fact("upper half of the sub-op ignored", xen_version(0x100000000, NULL), 0x40011);
 #endif
     table_end();
@@ -139,11 +139,10 @@ static void version_handle(void) {
 static const struct {
     short get, set;
 } params[42] = {
-    {0, 0}, {0, P}, {0, 0}, {P, P}, {I, I}, {P, P}, {P, P}, {P, P}, {P, P}, {P, P},
-    {P, P}, {P, P}, {P, P}, {I, I}, {P, P}, {0, 0}, {P, P}, {0, P}, {0, 0}, {0, -ENODEV},
-    {I, I}, {I, I}, {I, I}, {I, I}, {I, I}, {I, I}, {I, I}, {P, P}, {P, P}, {P, P},
-    {I, I}, {P, P}, {P, P}, {P, P}, {0, 0}, {0, P}, {0, 0}, {0, 0}, {P, P}, {I, I},
-    {I, I}, {I, I},
+    {0, 0}, {0, P}, {0, 0}, {P, P}, {I, I}, {P, P}, {P, P}, {P, P}, {P, P},       {P, P}, {P, P},
+    {P, P}, {P, P}, {I, I}, {P, P}, {0, 0}, {P, P}, {0, P}, {0, 0}, {0, -ENODEV}, {I, I}, {I, I},
+    {I, I}, {I, I}, {I, I}, {I, I}, {I, I}, {P, P}, {P, P}, {P, P}, {I, I},       {P, P}, {P, P},
+    {P, P}, {0, 0}, {0, P}, {0, 0}, {0, 0}, {P, P}, {I, I}, {I, I}, {I, I},
 };
 #undef P
 #undef I
@@ -195,7 +194,7 @@ static void params_set(void) {
 static void params_domains(void) {
     struct xen_hvm_param param = {.index = HVM_PARAM_CONSOLE_PFN};
     static const struct {
-        const char *name;
+        const char* name;
         unsigned domid;
         short want, want_bad_index;
     } domains[] = {
@@ -249,16 +248,29 @@ static void params_values(void) {
 // ---- E: memory_op matrix ----------------------------------------------------------------------
 
 enum column {
-    SELF, NULL_ARG, UNMAPPED, START_1, START_10000, BIT_31, BIT_32, DOM_IO, DOM_XEN, DOM_0,
-    DOM_1000, OWN_ID, DOM_INVALID, COLUMNS
+    SELF,
+    NULL_ARG,
+    UNMAPPED,
+    START_1,
+    START_10000,
+    BIT_31,
+    BIT_32,
+    DOM_IO,
+    DOM_XEN,
+    DOM_0,
+    DOM_1000,
+    OWN_ID,
+    DOM_INVALID,
+    COLUMNS
 };
 
-static const char *const column_names[COLUMNS] = {
-    "self",   "NULL",    "unmapped", "start 1", "start 0x10000", "bit 31",  "bit 32",
-    "IO", "XEN", "dom 0", "dom 1000", "own id", "INVALID"};
+static const char* const column_names[COLUMNS] = {
+    "self", "NULL", "unmapped", "start 1",  "start 0x10000", "bit 31", "bit 32",
+    "IO",   "XEN",  "dom 0",    "dom 1000", "own id",        "INVALID"};
 
 #define SKIP_FACT 0x7fffffff
-#define ALL(x) {x, x, x, x, x, x, x, x, x, x, x, x, x}
+#define ALL(x) \
+    { x, x, x, x, x, x, x, x, x, x, x, x, x }
 
 static const struct {
     unsigned char op;
@@ -266,23 +278,27 @@ static const struct {
 } memory_matrix[] = {
     {0, {1, 0, 0, 1, 0x10000, 0x2000000, 0x4000000, 0, 0, 0, 0, 1, 0}},
     {1, {0, 0, 0, 1, 0x10000, 0x2000000, 0x4000000, 0, 0, 0, 0, 0, 0}},
-    {2, {SKIP_FACT, SKIP_FACT, SKIP_FACT, -EINVAL, -EINVAL, -EINVAL, -EINVAL, SKIP_FACT,
-         SKIP_FACT, SKIP_FACT, SKIP_FACT, SKIP_FACT, SKIP_FACT}},
-    {3, {SKIP_FACT, -EFAULT, -EFAULT, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -ESRCH, -ESRCH, -EPERM,
-         -ESRCH, SKIP_FACT, -ESRCH}},
-    {4, {SKIP_FACT, -EFAULT, -EFAULT, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -ESRCH, -ESRCH, -EPERM,
-         -ESRCH, SKIP_FACT, -ESRCH}},
+    {2,
+     {SKIP_FACT, SKIP_FACT, SKIP_FACT, -EINVAL, -EINVAL, -EINVAL, -EINVAL, SKIP_FACT, SKIP_FACT,
+      SKIP_FACT, SKIP_FACT, SKIP_FACT, SKIP_FACT}},
+    {3,
+     {SKIP_FACT, -EFAULT, -EFAULT, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -ESRCH, -ESRCH, -EPERM,
+      -ESRCH, SKIP_FACT, -ESRCH}},
+    {4,
+     {SKIP_FACT, -EFAULT, -EFAULT, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -ESRCH, -ESRCH, -EPERM,
+      -ESRCH, SKIP_FACT, -ESRCH}},
     {6, {1, 0, 0, 1, 0x10000, 0x2000000, 0x4000000, 0, 0, 0, 0, 1, 0}},
-    {7, {0, -EFAULT, -EFAULT, 0, -EDOM, -EDOM, -EDOM, -ESRCH, -ESRCH, -EACCES, -ESRCH, 0,
-         -ESRCH}},
+    {7, {0, -EFAULT, -EFAULT, 0, -EDOM, -EDOM, -EDOM, -ESRCH, -ESRCH, -EACCES, -ESRCH, 0, -ESRCH}},
     {8, ALL(-ENOSYS)},
     {9, {0, -EFAULT, -EFAULT, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS, 0, 0, 0, 0, 0, 0}},
     {10, ALL(-ENOSYS)},
     {12, ALL(-ENOSYS)},
-    {14, {0xfefff, -EFAULT, -EFAULT, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -ESRCH, -ESRCH, -EPERM,
-          -ESRCH, 0xfefff, -ESRCH}},
-    {15, {0, -EFAULT, -EFAULT, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -ESRCH, -ESRCH, -EACCES,
-          -ESRCH, -ENOENT, -ESRCH}},
+    {14,
+     {0xfefff, -EFAULT, -EFAULT, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -ESRCH, -ESRCH, -EPERM, -ESRCH,
+      0xfefff, -ESRCH}},
+    {15,
+     {0, -EFAULT, -EFAULT, -EINVAL, -EINVAL, -EINVAL, -EINVAL, -ESRCH, -ESRCH, -EACCES, -ESRCH,
+      -ENOENT, -ESRCH}},
     {20, ALL(-ENOSYS)},
     {22, ALL(-ENOSYS)},
     {29, ALL(-ENOSYS)},
@@ -306,11 +322,13 @@ static uint8_t memory_map_buffer[32 * 20];
 static unsigned long memory_gfn;
 
 // Valid for the sub-op but for what the column changes.
-static const void *memory_argument(unsigned op, enum column column) {
-    static const unsigned domids[COLUMNS] = {
-        [DOM_IO] = DOMID_IO, [DOM_XEN] = DOMID_XEN, [DOM_0] = 0, [DOM_1000] = 1000,
-        [DOM_INVALID] = DOMID_INVALID};
-    domid_t domid = column < DOM_IO      ? DOMID_SELF
+static const void* memory_argument(unsigned op, enum column column) {
+    static const unsigned domids[COLUMNS] = {[DOM_IO] = DOMID_IO,
+                                             [DOM_XEN] = DOMID_XEN,
+                                             [DOM_0] = 0,
+                                             [DOM_1000] = 1000,
+                                             [DOM_INVALID] = DOMID_INVALID};
+    domid_t domid = column < DOM_IO    ? DOMID_SELF
                     : column == OWN_ID ? (domid_t)own_domid()
                                        : (domid_t)domids[column];
     if (column == NULL_ARG) {
@@ -327,7 +345,7 @@ static const void *memory_argument(unsigned op, enum column column) {
             memory_gfn = HOLE_GFN;
             memory_arg.reservation.nr_extents = 1;
             memory_arg.reservation.domid = domid;
-            set_xen_guest_handle(memory_arg.reservation.extent_start, (xen_pfn_t *)&memory_gfn);
+            set_xen_guest_handle(memory_arg.reservation.extent_start, (xen_pfn_t*)&memory_gfn);
             break;
         case 7:
             memory_arg.add.domid = domid;
@@ -336,15 +354,13 @@ static const void *memory_argument(unsigned op, enum column column) {
             break;
         case 9:
             memory_arg.map.nr_entries = 32;
-            set_xen_guest_handle(memory_arg.map.buffer, (void *)memory_map_buffer);
+            set_xen_guest_handle(memory_arg.map.buffer, (void*)memory_map_buffer);
             break;
         case 15:
             memory_arg.remove.domid = domid;
             memory_arg.remove.gpfn = spare_gfn(4);
             break;
-        default:
-            memory_arg.domid = domid;
-            break;
+        default: memory_arg.domid = domid; break;
     }
     return &memory_arg;
 }
@@ -401,14 +417,14 @@ static void memory_map_sizes(void) {
     if (PAGED) {
         set_xen_guest_handle(memory_arg.map.buffer, NULL);
     } else {
-        set_xen_guest_handle(memory_arg.map.buffer, (void *)UNMAPPED_VA);
+        set_xen_guest_handle(memory_arg.map.buffer, (void*)UNMAPPED_VA);
     }
     table_fact("no buffer", memory_op(XENMEM_memory_map, &memory_arg), -EFAULT);
     table_fact("no buffer, entries", memory_arg.map.nr_entries, 128);
     memory_arg.map.nr_entries = 0;
     table_fact("0 entries", memory_op(XENMEM_memory_map, &memory_arg), 0);
     table_fact("0 entries, entries", memory_arg.map.nr_entries, 0);
-    set_xen_guest_handle(memory_arg.map.buffer, (void *)memory_map_buffer);
+    set_xen_guest_handle(memory_arg.map.buffer, (void*)memory_map_buffer);
     memory_arg.map.nr_entries = 2;
     table_fact("2 entries", memory_op(XENMEM_memory_map, &memory_arg), 0);
     table_fact("2 entries, entries", memory_arg.map.nr_entries, 2);
@@ -421,30 +437,18 @@ static const struct {
     unsigned char op;
     short null, unmapped, zero, self;
 } hvm_matrix[] = {
-    {1, -EFAULT, -EFAULT, -EINVAL, 0},
-    {2, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {3, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {4, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {5, 0, -EINVAL, -EINVAL, -EINVAL},
-    {6, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {7, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {8, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {9, -EFAULT, -EFAULT, -EOPNOTSUPP, -EINVAL},
-    {10, -EFAULT, -EFAULT, 0, 0},
-    {12, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {13, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {14, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {16, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {17, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {18, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {19, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {20, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {21, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {22, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {23, -EFAULT, -EFAULT, -EINVAL, -EINVAL},
-    {26, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {27, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
-    {28, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
+    {1, -EFAULT, -EFAULT, -EINVAL, 0},           {2, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
+    {3, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},     {4, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
+    {5, 0, -EINVAL, -EINVAL, -EINVAL},           {6, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
+    {7, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},     {8, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
+    {9, -EFAULT, -EFAULT, -EOPNOTSUPP, -EINVAL}, {10, -EFAULT, -EFAULT, 0, 0},
+    {12, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},    {13, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
+    {14, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},    {16, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
+    {17, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},    {18, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
+    {19, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},    {20, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
+    {21, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},    {22, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
+    {23, -EFAULT, -EFAULT, -EINVAL, -EINVAL},    {26, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
+    {27, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},    {28, -ENOSYS, -ENOSYS, -ENOSYS, -ENOSYS},
 };
 
 static uint8_t zeroes[256];
@@ -473,8 +477,9 @@ static void hvm_op_matrix(void) {
 
 static void hvm_op_unknown(void) {
     static const unsigned long ops[] = {
-        0x100, 0x101, 0x102, 0x103, 0x104, 0x105, 0x106, 0x107, 0x108, 0x109, 0x10f, 0x117, 0x118,
-        0x119, 0x207, 0x208, 0x2408, 0x80000000, 0x80000001, 0xffffffff,
+        0x100,         0x101,         0x102,  0x103,      0x104,      0x105,      0x106,
+        0x107,         0x108,         0x109,  0x10f,      0x117,      0x118,      0x119,
+        0x207,         0x208,         0x2408, 0x80000000, 0x80000001, 0xffffffff,
 #ifdef __x86_64__
         1ul << 32 | 1, 1ul << 32 | 5,
 #endif
@@ -500,8 +505,7 @@ static void hvm_op_upcall_vector(void) {
     arg.vector = 15;
     table_fact("vector 15, no such vCPU", hvm_op(HVMOP_set_evtchn_upcall_vector, &arg), -EINVAL);
     arg.vector = 0xf3;
-    table_fact("vector 0xf3, no such vCPU", hvm_op(HVMOP_set_evtchn_upcall_vector, &arg),
-               -ENOENT);
+    table_fact("vector 0xf3, no such vCPU", hvm_op(HVMOP_set_evtchn_upcall_vector, &arg), -ENOENT);
     table_end();
 }
 
@@ -521,9 +525,8 @@ static const struct {
     unsigned char op;
     short zero;
 } evtchn_matrix[] = {
-    {0, -EINVAL}, {1, 0x7fff}, {2, 0x7fff}, {3, -EINVAL}, {4, -EINVAL},
-    {5, -EPERM},  {6, -EPERM}, {7, 0x7fff}, {8, -EINVAL}, {9, 0},
-    {10, 0x7fff},
+    {0, -EINVAL}, {1, 0x7fff}, {2, 0x7fff},  {3, -EINVAL}, {4, -EINVAL}, {5, -EPERM},
+    {6, -EPERM},  {7, 0x7fff}, {8, -EINVAL}, {9, 0},       {10, 0x7fff},
 };
 
 static void evtchn_matrix_test(void) {
@@ -547,7 +550,7 @@ static void evtchn_matrix_test(void) {
 static void evtchn_status(void) {
     struct evtchn_status status;
     static const struct {
-        const char *name;
+        const char* name;
         unsigned domid;
         uint32_t port;
         short want, state;
@@ -583,18 +586,26 @@ static void evtchn_status(void) {
 
 static void evtchn_bind_virq(void) {
     static const struct {
-        const char *name;
+        const char* name;
         uint32_t virq, vcpu;
         short want;
     } rows[] = {
-        {"24", 24, 0, -EINVAL},        {"~0", ~0u, 0, -EINVAL},
-        {"TIMER v9999", 0, 9999, -ENOENT}, {"TIMER", 0, 0, 0},
-        {"TIMER again", 0, 0, -EEXIST}, {"DEBUG", 1, 0, 0},
-        {"CONSOLE, global", 2, 0, 0},   {"DOM_EXC", 3, 0, 0},
-        {"TBUF", 4, 0, 0},              {"5, unused", 5, 0, 0},
-        {"CON_RING", 8, 0, 0},          {"ARGO", 11, 0, 0},
-        {"ENOMEM", 12, 0, 0},           {"XENPMU", 13, 0, 0},
-        {"14", 14, 0, 0},               {"ARCH0", 16, 0, 0},
+        {"24", 24, 0, -EINVAL},
+        {"~0", ~0u, 0, -EINVAL},
+        {"TIMER v9999", 0, 9999, -ENOENT},
+        {"TIMER", 0, 0, 0},
+        {"TIMER again", 0, 0, -EEXIST},
+        {"DEBUG", 1, 0, 0},
+        {"CONSOLE, global", 2, 0, 0},
+        {"DOM_EXC", 3, 0, 0},
+        {"TBUF", 4, 0, 0},
+        {"5, unused", 5, 0, 0},
+        {"CON_RING", 8, 0, 0},
+        {"ARGO", 11, 0, 0},
+        {"ENOMEM", 12, 0, 0},
+        {"XENPMU", 13, 0, 0},
+        {"14", 14, 0, 0},
+        {"ARCH0", 16, 0, 0},
         {"ARCH7", 23, 0, 0},
     };
     uint32_t ports[ARRAY_SIZE(rows)];
@@ -663,8 +674,7 @@ static void evtchn_ports(void) {
     port_close(unbound.port);
     unbound = (struct evtchn_alloc_unbound){.dom = (domid_t)own_domid(), .remote_dom = DOMID_SELF};
     table_fact("alloc_unbound for self", evtchn_op(EVTCHNOP_alloc_unbound, &unbound), 0);
-    bind = (struct evtchn_bind_interdomain){.remote_dom = DOMID_SELF,
-                                            .remote_port = unbound.port};
+    bind = (struct evtchn_bind_interdomain){.remote_dom = DOMID_SELF, .remote_port = unbound.port};
     table_fact("loopback", evtchn_op(EVTCHNOP_bind_interdomain, &bind), 0);
     table_fact("send on loopback", port_send(bind.local_port), 0);
     table_fact("its other end is pending", port_pending(unbound.port), true);
@@ -780,7 +790,7 @@ static void sched_results(void) {
         ports[0] = bad[i];
         fact("poll port", bad[i], "", sched_op(SCHEDOP_poll, &poll), -EINVAL);
     }
-    set_xen_guest_handle(poll.ports, (void *)UNMAPPED_VA);
+    set_xen_guest_handle(poll.ports, (void*)UNMAPPED_VA);
     table_fact("poll unmapped ports", sched_op(SCHEDOP_poll, &poll), -EFAULT);
     if (PAGED) {
         set_xen_guest_handle(poll.ports, NULL);
@@ -907,7 +917,7 @@ static const struct {
 };
 #undef S
 
-static void vcpu_fact(unsigned op, unsigned long vcpu, const char *how, const void *arg,
+static void vcpu_fact(unsigned op, unsigned long vcpu, const char* how, const void* arg,
                       long want) {
     char name[64];
     if (want == 0x7fff || (arg == NULL && want == -EFAULT && !PAGED)) {
@@ -1006,7 +1016,7 @@ static void vcpu_register_info(void) {
     // The old one's time must be running for the comparison; so must the new one's.
     uint64_t before = xen_time();
     table_fact("register", vcpu_op(VCPUOP_register_vcpu_info, 0, &info), 0);
-    volatile struct vcpu_info *moved = (volatile struct vcpu_info *)(page + 0xc0);
+    volatile struct vcpu_info* moved = (volatile struct vcpu_info*)(page + 0xc0);
     table_fact("upcall_pending is set", moved->evtchn_upcall_pending, 1);
     table_fact("time is in the new place", moved->time.tsc_to_system_mul != 0, true);
     uint64_t after = time_from(&moved->time);
@@ -1061,8 +1071,7 @@ static void hypercall_numbers(void) {
     static const struct {
         unsigned char number;
         short want;
-    } known[] = {{12, 0},       {13, 0},        {15, 0},       {18, -EPERM},
-                 {21, -EINVAL},  {29, 0}};
+    } known[] = {{12, 0}, {13, 0}, {15, 0}, {18, -EPERM}, {21, -EINVAL}, {29, 0}};
     for (unsigned number = 0; number < 128; number++) {
         bool later = number == 7 || number == 20 || number == 17 || number == 24 || number == 26 ||
                      number == 32 || number == 34 || number == 35 || number == 36 ||
@@ -1082,9 +1091,14 @@ static void hypercall_numbers(void) {
         fact("hypercall", number, "all zero", hypercall(number, 0, 0, 0, 0, 0), want);
     }
     static const unsigned long wild[] = {
-        128, 129, 0x7fffffff, 0x80000001, 0xffffffff,
+        128,
+        129,
+        0x7fffffff,
+        0x80000001,
+        0xffffffff,
 #ifdef __x86_64__
-        1ul << 32 | 17, 1ul << 63 | 17,
+        1ul << 32 | 17,
+        1ul << 63 | 17,
 #endif
     };
     for (unsigned i = 0; i < ARRAY_SIZE(wild); i++) {
@@ -1093,42 +1107,24 @@ static void hypercall_numbers(void) {
     table_end();
 }
 
-TESTS({"golden.c.results", version_results},
-      {"golden.c.bad_pointers", version_bad_pointers},
+TESTS({"golden.c.results", version_results}, {"golden.c.bad_pointers", version_bad_pointers},
       {"golden.c.extraversion", version_extraversion},
       {"golden.c.capabilities", version_capabilities},
       {"golden.c.commandline", version_commandline},
-      {"golden.c.platform_parameters", version_platform},
-      {"golden.c.features", version_features},
-      {"golden.c.handle", version_handle},
-      {"golden.d.get", params_get},
-      {"golden.d.set", params_set},
-      {"golden.d.domains", params_domains},
-      {"golden.d.values", params_values},
-      {"golden.e.figures", memory_figures},
-      {"golden.e.memory_map", memory_map_sizes},
-      {"golden.e.matrix", memory_matrix_test},
-      {"golden.f.matrix", hvm_op_matrix},
-      {"golden.f.unknown", hvm_op_unknown},
-      {"golden.f.upcall_vector", hvm_op_upcall_vector},
-      {"golden.f.get_time", hvm_op_get_time},
-      {"golden.h.matrix", evtchn_matrix_test},
-      {"golden.h.status", evtchn_status},
-      {"golden.h.bind_virq", evtchn_bind_virq},
-      {"golden.h.ports", evtchn_ports},
-      {"golden.h.bad_ports", evtchn_bad_ports},
-      {"golden.h.reset", evtchn_reset},
-      {"golden.i.sched", sched_results},
-      {"golden.i.watchdog", sched_watchdog_results},
-      {"golden.i.set_timer_op", timer_results},
-      {"golden.i.console_io", console_io_results},
-      {"golden.i.vm_assist", vm_assist_results},
-      {"golden.i.multicall", multicall_results},
-      {"golden.i.vcpu", vcpu_matrix_test},
-      {"golden.i.vcpu_time_area", vcpu_time_area},
-      {"golden.i.vcpu_timers", vcpu_timer_results},
-      {"golden.i.runstate", vcpu_runstate},
-      {"golden.i.register_vcpu_info", vcpu_register_info},
-      {"golden.i.physdev", physdev_results},
-      {"golden.i.upper_bits", upper_bits},
-      {"golden.i.numbers", hypercall_numbers});
+      {"golden.c.platform_parameters", version_platform}, {"golden.c.features", version_features},
+      {"golden.c.handle", version_handle}, {"golden.d.get", params_get},
+      {"golden.d.set", params_set}, {"golden.d.domains", params_domains},
+      {"golden.d.values", params_values}, {"golden.e.figures", memory_figures},
+      {"golden.e.memory_map", memory_map_sizes}, {"golden.e.matrix", memory_matrix_test},
+      {"golden.f.matrix", hvm_op_matrix}, {"golden.f.unknown", hvm_op_unknown},
+      {"golden.f.upcall_vector", hvm_op_upcall_vector}, {"golden.f.get_time", hvm_op_get_time},
+      {"golden.h.matrix", evtchn_matrix_test}, {"golden.h.status", evtchn_status},
+      {"golden.h.bind_virq", evtchn_bind_virq}, {"golden.h.ports", evtchn_ports},
+      {"golden.h.bad_ports", evtchn_bad_ports}, {"golden.h.reset", evtchn_reset},
+      {"golden.i.sched", sched_results}, {"golden.i.watchdog", sched_watchdog_results},
+      {"golden.i.set_timer_op", timer_results}, {"golden.i.console_io", console_io_results},
+      {"golden.i.vm_assist", vm_assist_results}, {"golden.i.multicall", multicall_results},
+      {"golden.i.vcpu", vcpu_matrix_test}, {"golden.i.vcpu_time_area", vcpu_time_area},
+      {"golden.i.vcpu_timers", vcpu_timer_results}, {"golden.i.runstate", vcpu_runstate},
+      {"golden.i.register_vcpu_info", vcpu_register_info}, {"golden.i.physdev", physdev_results},
+      {"golden.i.upper_bits", upper_bits}, {"golden.i.numbers", hypercall_numbers});

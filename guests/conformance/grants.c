@@ -6,7 +6,7 @@
 
 static uint8_t zeroes[64];
 
-static long query(unsigned domid, struct gnttab_query_size *size) {
+static long query(unsigned domid, struct gnttab_query_size* size) {
     memset(size, 0, sizeof(*size));
     size->dom = (domid_t)domid;
     size->status = 77;
@@ -40,7 +40,7 @@ static void matrix(void) {
         {8, -EFAULT, -EFAULT, -EFAULT, -EINVAL},
         {10, -EFAULT, -EFAULT, -EFAULT, -EPERM},
     };
-    const void *unmapped = (const void *)UNMAPPED_VA;
+    const void* unmapped = (const void*)UNMAPPED_VA;
     for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
         unsigned op = rows[i].op;
         char name[48];
@@ -72,14 +72,14 @@ static void matrix(void) {
     table_end();
 }
 
-static long set_version(uint32_t in, uint32_t *out) {
+static long set_version(uint32_t in, uint32_t* out) {
     struct gnttab_set_version arg = {in};
     long result = grant_table_op(GNTTABOP_set_version, &arg, 1);
     *out = arg.version;
     return result;
 }
 
-static long get_version(unsigned domid, uint32_t *version) {
+static long get_version(unsigned domid, uint32_t* version) {
     struct gnttab_get_version arg = {.dom = (domid_t)domid};
     long result = grant_table_op(GNTTABOP_get_version, &arg, 1);
     *version = arg.version;
@@ -158,8 +158,8 @@ static void four_frames(void) {
     EXPECT_RESULT(grant_table_op(GNTTABOP_setup_table, &arg, 1), 0);
     for (unsigned i = 0; i < 4; i++) {
         expect("gfn of a frame", frames[i], spare_gfn(i));
-        volatile struct grant_entry_v1 *entries =
-            (volatile struct grant_entry_v1 *)(uintptr_t)(spare_gfn(i) * PAGE_SIZE);
+        volatile struct grant_entry_v1* entries =
+            (volatile struct grant_entry_v1*)(uintptr_t)(spare_gfn(i) * PAGE_SIZE);
         // Free entries read as such; the reserved ones of frame 0 may be the toolstack's.
         for (unsigned entry = 8; entry < 512; entry += 63) {
             expect("flags of a free entry", entries[entry].flags, 0);
@@ -172,9 +172,6 @@ static void four_frames(void) {
     }
 }
 
-TESTS({"golden.g.query_size", query_size},
-      {"golden.g.matrix", matrix},
-      {"golden.g.versions", versions},
-      {"c6.8.version_1_then_2", version_1_then_2},
-      {"golden.g.setup_table", setup_table},
-      {"c6.8.four_frames", four_frames});
+TESTS({"golden.g.query_size", query_size}, {"golden.g.matrix", matrix},
+      {"golden.g.versions", versions}, {"c6.8.version_1_then_2", version_1_then_2},
+      {"golden.g.setup_table", setup_table}, {"c6.8.four_frames", four_frames});

@@ -10,7 +10,7 @@ static uint32_t page_msr(void) {
 
 // VMCALL, VMMCALL, or the portable transport's OUT: three bytes each, so that a saved RIP is good
 // on any host.
-static bool is_trap(const uint8_t *p) {
+static bool is_trap(const uint8_t* p) {
     return memcmp(p, "\x0f\x01\xc1", 3) == 0 || memcmp(p, "\x0f\x01\xd9", 3) == 0 ||
            memcmp(p, "\x3e\xe6\x7e", 3) == 0;
 }
@@ -18,7 +18,7 @@ static bool is_trap(const uint8_t *p) {
 static void stub_bytes(void) {
     CHECK(hypercall_page[0] != 0xc3);
     for (unsigned n = 0; n < 128; n++) {
-        const uint8_t *stub = hypercall_page + n * 32;
+        const uint8_t* stub = hypercall_page + n * 32;
         if (n == __HYPERVISOR_iret) {
             continue;  // UD2 on Xen, an ordinary stub on KVM's page
         }
@@ -80,7 +80,7 @@ static void registers_kept(void) {
         }
     }
 #else
-    const uint8_t *stub = hypercall_page + __HYPERVISOR_xen_version * 32;
+    const uint8_t* stub = hypercall_page + __HYPERVISOR_xen_version * 32;
     unsigned long ax = 0, bx = XENVER_version, cx = 0x2222, dx = 0x3333, si = 0x4444, di = 0x5555;
     asm volatile("call *%%eax"
                  : "=a"(ax), "+b"(bx), "+c"(cx), "+d"(dx), "+S"(si), "+D"(di)
@@ -136,12 +136,12 @@ static void unknown_number(void) {
 static uint8_t second_page[4096] __attribute__((aligned(4096)));
 
 static void through_an_alias(void) {
-    uint8_t *alias = map_alias((uintptr_t)hypercall_page);
+    uint8_t* alias = map_alias((uintptr_t)hypercall_page);
     if (alias == NULL) {
         SKIP("no paging");
     }
-    expect_result("version by the alias",
-                  call_stub(alias + 17 * 32, 0, XENVER_version, 0, 0, 0, 0), 0x40011);
+    expect_result("version by the alias", call_stub(alias + 17 * 32, 0, XENVER_version, 0, 0, 0, 0),
+                  0x40011);
 }
 
 static void requested_again(void) {
@@ -169,8 +169,8 @@ struct msr_access {
     uint64_t value;
 };
 
-static void access_msr(void *argument) {
-    struct msr_access *access = argument;
+static void access_msr(void* argument) {
+    struct msr_access* access = argument;
     if (access->write) {
         wrmsr(access->index, access->value);
     } else {
@@ -208,12 +208,11 @@ static void other_msrs(void) {
 struct compat_registers {
     uint64_t bx, cx, dx, si, di, ax, target;
 };
-void compat_call(struct compat_registers *);
+void compat_call(struct compat_registers*);
 extern uint8_t compat_wrmsr[];
 
 // Goes to a 32-bit code segment, calls `target` there with the given registers, and comes back.
-asm(
-    ".text\n"
+asm(".text\n"
     ".globl compat_call\n"
     "compat_call:\n"
     "    pushq %rbx\n    pushq %rbp\n    pushq %r12\n    pushq %r13\n    pushq %r14\n"
@@ -260,8 +259,13 @@ asm(
 #define GARBAGE 0xdeadbeef00000000ul
 
 static uint32_t compat_hypercall(unsigned nr, uint32_t a1, uint32_t a2, uint32_t a3) {
-    struct compat_registers r = {GARBAGE | a1, GARBAGE | a2, GARBAGE | a3, GARBAGE, GARBAGE,
-                                 GARBAGE,      (uintptr_t)hypercall_page + nr * 32};
+    struct compat_registers r = {GARBAGE | a1,
+                                 GARBAGE | a2,
+                                 GARBAGE | a3,
+                                 GARBAGE,
+                                 GARBAGE,
+                                 GARBAGE,
+                                 (uintptr_t)hypercall_page + nr * 32};
     compat_call(&r);
     return (uint32_t)r.ax;
 }
@@ -279,9 +283,7 @@ static void compat_version(void) {
 static void compat_layouts(void) {
 #ifdef __x86_64__
     // memory_map: 8 bytes with a pointer of 4, against 16 with one of 8.
-    static struct {
-        uint32_t count, buffer;
-    } map;
+    static struct { uint32_t count, buffer; } map;
     static uint32_t entries[5 * 16];
     map.count = 16;
     map.buffer = (uint32_t)(uintptr_t)entries;
@@ -328,13 +330,10 @@ static void compat_layouts(void) {
     poll.ports = (uint32_t)(uintptr_t)ports;
     poll.count = 1;
     poll.timeout = 1;
-    expect("poll",
-           compat_hypercall(29, SCHEDOP_poll, (uint32_t)(uintptr_t)&poll, 0), 0);
+    expect("poll", compat_hypercall(29, SCHEDOP_poll, (uint32_t)(uintptr_t)&poll, 0), 0);
 
     // multicall: entries of 32 bytes.
-    static struct {
-        uint32_t op, result, args[6];
-    } calls[2];
+    static struct { uint32_t op, result, args[6]; } calls[2];
     calls[0].op = 17;
     calls[1].op = 17;
     calls[1].args[0] = XENVER_pagesize;
@@ -358,12 +357,12 @@ static void width_latch(void) {
 #ifdef __x86_64__
     // Who writes the MSR sets the layout of shared_info, and so does who sets CALLBACK_IRQ. The
     // wall clock shows which it is: Xen writes it anew where it then belongs.
-    uint8_t *page = (uint8_t *)shared_info();
-    volatile uint32_t *seconds_32 = (volatile uint32_t *)(page + 2304 + 4);
-    volatile uint32_t *seconds_64 = (volatile uint32_t *)(page + 3072 + 4);
+    uint8_t* page = (uint8_t*)shared_info();
+    volatile uint32_t* seconds_32 = (volatile uint32_t*)(page + 2304 + 4);
+    volatile uint32_t* seconds_64 = (volatile uint32_t*)(page + 3072 + 4);
     CHECK(*seconds_64 > 1000000000);
-    struct compat_registers r = {.cx = page_msr(), .ax = (uintptr_t)hypercall_page,
-                                 .target = (uintptr_t)compat_wrmsr};
+    struct compat_registers r = {
+        .cx = page_msr(), .ax = (uintptr_t)hypercall_page, .target = (uintptr_t)compat_wrmsr};
     *seconds_32 = 0;
     compat_call(&r);
     uint32_t at_32 = *seconds_32;
@@ -388,7 +387,7 @@ static struct {
     volatile long ax;
 } user;
 
-static void on_user_trap(struct trap_frame *frame) {
+static void on_user_trap(struct trap_frame* frame) {
     user.vector = (unsigned)frame->vector;
     user.ax = (long)frame->ax;
     context_restore(&user.back, 1);
@@ -408,12 +407,11 @@ static void call_from_ring_3(void) {
     set_handler(TRAP_GP, on_user_trap);
     user.vector = 0;
     if (context_save(&user.back) == 0) {
-        asm volatile(
-            "pushq %0; pushq %1; pushq $2; pushq %2; pushq %3; iretq" ::"r"(
-                (unsigned long)SEL_USER_DATA | 3),
-            "r"((unsigned long)user_stack + sizeof(user_stack)),
-            "r"((unsigned long)SEL_USER_CODE64 | 3), "r"((unsigned long)user_code)
-            : "memory");
+        asm volatile("pushq %0; pushq %1; pushq $2; pushq %2; pushq %3; iretq" ::"r"(
+                         (unsigned long)SEL_USER_DATA | 3),
+                     "r"((unsigned long)user_stack + sizeof(user_stack)),
+                     "r"((unsigned long)SEL_USER_CODE64 | 3), "r"((unsigned long)user_code)
+                     : "memory");
     }
     asm volatile("mov %w0, %%ss" ::"r"(SEL_DATA));
     set_handler(TRAP_UD, NULL);
@@ -451,18 +449,11 @@ static void ring_3_with_ports(void) {
 #endif
 }
 
-TESTS({"c6.2.stub_bytes", stub_bytes},
-      {"golden.i.page_padding", whole_page},
-      {"c6.2.registers_kept", registers_kept},
-      {"c6.2.flags_kept", flags_kept},
-      {"c6.2.unknown_number", unknown_number},
-      {"c6.2.alias", through_an_alias},
-      {"c6.2.requested_again", requested_again},
-      {"c6.2.copied_stub", moved_by_hand},
-      {"c6.2.bad_addresses", bad_addresses},
-      {"golden.i.other_msrs", other_msrs},
-      {"c6.2.compat_abi", compat_version},
-      {"c8.7.compat_layouts", compat_layouts},
-      {"c6.4.width_latch", width_latch},
-      {"c6.2.ring_3", ring_3},
+TESTS({"c6.2.stub_bytes", stub_bytes}, {"golden.i.page_padding", whole_page},
+      {"c6.2.registers_kept", registers_kept}, {"c6.2.flags_kept", flags_kept},
+      {"c6.2.unknown_number", unknown_number}, {"c6.2.alias", through_an_alias},
+      {"c6.2.requested_again", requested_again}, {"c6.2.copied_stub", moved_by_hand},
+      {"c6.2.bad_addresses", bad_addresses}, {"golden.i.other_msrs", other_msrs},
+      {"c6.2.compat_abi", compat_version}, {"c8.7.compat_layouts", compat_layouts},
+      {"c6.4.width_latch", width_latch}, {"c6.2.ring_3", ring_3},
       {"c6.2.ring_3_with_ports", ring_3_with_ports});

@@ -7,22 +7,20 @@
 
 // Addresses that cannot be read, or not as a whole.
 static const unsigned long wild[] = {
-    UNMAPPED_VA,
-    UNMAPPED_VA + 1,
-    UNMAPPED_VA + 0xffc,
+    UNMAPPED_VA,        UNMAPPED_VA + 1,    UNMAPPED_VA + 0xffc,
     0xe0000000,  // maps to nothing
     0xfee00000,  // the local APIC: no memory either
     0xfec00ffe,
 #ifdef __x86_64__
-    0x00007ffffffff000, 0x00007fffffffffff, 0x0000800000000000, 0x8000000000000000,
-    0xffff800000000000, 0xffff830000000000, 0xffffffff80000000, 0xfffffffffffff000,
-    0xfffffffffffffff8, 0xffffffffffffffff, 0xdeadbeefdeadbeef, 0x0000000100000000,
+    0x00007ffffffff000, 0x00007fffffffffff, 0x0000800000000000,  0x8000000000000000,
+    0xffff800000000000, 0xffff830000000000, 0xffffffff80000000,  0xfffffffffffff000,
+    0xfffffffffffffff8, 0xffffffffffffffff, 0xdeadbeefdeadbeef,  0x0000000100000000,
 #else
     0xd0000ffd,
 #endif
 };
 
-static void allowed(const char *what, unsigned long op, unsigned long pointer, long result) {
+static void allowed(const char* what, unsigned long op, unsigned long pointer, long result) {
     // No progress and no success with a pointer that leads nowhere, but for calls that take none.
     if (result > 0x1000000 || result < -4095) {
         FAIL("%s %lu with 0x%lx: 0x%lx", what, op, pointer, result);
@@ -32,7 +30,7 @@ static void allowed(const char *what, unsigned long op, unsigned long pointer, l
 static void memory_ops(void) {
     for (unsigned long op = 0; op < 64; op++) {
         for (unsigned i = 0; i < ARRAY_SIZE(wild); i++) {
-            allowed("memory_op", op, wild[i], memory_op(op, (void *)wild[i]));
+            allowed("memory_op", op, wild[i], memory_op(op, (void*)wild[i]));
         }
     }
 }
@@ -40,7 +38,7 @@ static void memory_ops(void) {
 static void hvm_ops(void) {
     for (unsigned long op = 0; op < 32; op++) {
         for (unsigned i = 0; i < ARRAY_SIZE(wild); i++) {
-            allowed("hvm_op", op, wild[i], hvm_op(op, (void *)wild[i]));
+            allowed("hvm_op", op, wild[i], hvm_op(op, (void*)wild[i]));
         }
     }
 }
@@ -48,7 +46,7 @@ static void hvm_ops(void) {
 static void evtchn_ops(void) {
     for (unsigned long op = 0; op < 20; op++) {
         for (unsigned i = 0; i < ARRAY_SIZE(wild); i++) {
-            allowed("event_channel_op", op, wild[i], evtchn_op(op, (void *)wild[i]));
+            allowed("event_channel_op", op, wild[i], evtchn_op(op, (void*)wild[i]));
         }
     }
 }
@@ -56,14 +54,14 @@ static void evtchn_ops(void) {
 static void sched_ops(void) {
     for (unsigned long op = 2; op < 12; op++) {
         for (unsigned i = 0; i < ARRAY_SIZE(wild); i++) {
-            allowed("sched_op", op, wild[i], sched_op(op, (void *)wild[i]));
+            allowed("sched_op", op, wild[i], sched_op(op, (void*)wild[i]));
         }
     }
 }
 
 static void vcpu_ops(void) {
-    static const unsigned long vcpus[] = {0, 1, 2, 127, 128, 4095, 0x7fffffff, 0x80000000,
-                                          0xffffffff};
+    static const unsigned long vcpus[] = {0,    1,          2,          127,       128,
+                                          4095, 0x7fffffff, 0x80000000, 0xffffffff};
     for (unsigned long op = 0; op < 20; op++) {
         for (unsigned v = 0; v < ARRAY_SIZE(vcpus); v++) {
             if (op == VCPUOP_down && vcpus[v] == 0) {
@@ -71,7 +69,7 @@ static void vcpu_ops(void) {
             }
             // Registering areas takes any address and writes there later; that is below.
             for (unsigned i = 0; i < ARRAY_SIZE(wild); i += v == 0 ? 1 : 5) {
-                allowed("vcpu_op", op, wild[i], vcpu_op(op, vcpus[v], (void *)wild[i]));
+                allowed("vcpu_op", op, wild[i], vcpu_op(op, vcpus[v], (void*)wild[i]));
             }
         }
     }
@@ -80,7 +78,7 @@ static void vcpu_ops(void) {
 static void version_ops(void) {
     for (unsigned long op = 0; op < 20; op++) {
         for (unsigned i = 0; i < ARRAY_SIZE(wild); i++) {
-            allowed("xen_version", op, wild[i], xen_version(op, (void *)wild[i]));
+            allowed("xen_version", op, wild[i], xen_version(op, (void*)wild[i]));
         }
     }
 }
@@ -91,7 +89,7 @@ static void grant_ops(void) {
         for (unsigned c = 0; c < ARRAY_SIZE(counts); c++) {
             for (unsigned i = 0; i < ARRAY_SIZE(wild); i += c == 1 ? 1 : 4) {
                 allowed("grant_table_op", op, wild[i],
-                        grant_table_op(op, (void *)wild[i], counts[c]));
+                        grant_table_op(op, (void*)wild[i], counts[c]));
             }
         }
     }
@@ -101,7 +99,7 @@ static void multicalls(void) {
     static const unsigned long counts[] = {1, 2, 1000, 0x7fffffff, 0x80000000, 0xffffffff};
     for (unsigned c = 0; c < ARRAY_SIZE(counts); c++) {
         for (unsigned i = 0; i < ARRAY_SIZE(wild); i++) {
-            allowed("multicall", counts[c], wild[i], multicall((void *)wild[i], counts[c]));
+            allowed("multicall", counts[c], wild[i], multicall((void*)wild[i], counts[c]));
         }
     }
 }
@@ -109,10 +107,10 @@ static void multicalls(void) {
 static void other_calls(void) {
     for (unsigned i = 0; i < ARRAY_SIZE(wild); i++) {
         for (unsigned op = 0; op < 40; op++) {
-            allowed("physdev_op", op, wild[i], physdev_op(op, (void *)wild[i]));
+            allowed("physdev_op", op, wild[i], physdev_op(op, (void*)wild[i]));
         }
-        allowed("console_io", 0, wild[i], console_io(0, 0x7fffffff, (void *)wild[i]));
-        allowed("console_io", 1, wild[i], console_io(1, 0x7fffffff, (void *)wild[i]));
+        allowed("console_io", 0, wild[i], console_io(0, 0x7fffffff, (void*)wild[i]));
+        allowed("console_io", 1, wild[i], console_io(1, 0x7fffffff, (void*)wild[i]));
         allowed("vm_assist", 0, wild[i], vm_assist(0, wild[i]));
         for (unsigned number = 35; number < 64; number++) {
             allowed("hypercall", number, wild[i],
@@ -124,10 +122,20 @@ static void other_calls(void) {
 
 static void numbers(void) {
     // The number itself, with the arguments of something harmless.
-    static const unsigned long values[] = {64, 127, 128, 255, 256, 0x1000, 0x7fffffff, 0x80000000,
-                                           0xfffffffe, 0xffffffff,
+    static const unsigned long values[] = {64,
+                                           127,
+                                           128,
+                                           255,
+                                           256,
+                                           0x1000,
+                                           0x7fffffff,
+                                           0x80000000,
+                                           0xfffffffe,
+                                           0xffffffff,
 #ifdef __x86_64__
-                                           0x100000000, 0x7fffffffffffffff, 0x8000000000000000,
+                                           0x100000000,
+                                           0x7fffffffffffffff,
+                                           0x8000000000000000,
                                            0xffffffffffffffff
 #endif
     };
@@ -176,13 +184,13 @@ static void huge_lists(void) {
     static unsigned long list[4] = {0x7fff0, 0x7fff0, 0x7fff0, 0x7fff0};
     struct xen_memory_reservation arg = {.domid = DOMID_SELF};
     static const unsigned long counts[] = {0x03ffffff, 0x04000000, 0x7fffffff, 0xffffffff};
-    set_xen_guest_handle(arg.extent_start, (xen_pfn_t *)list);
+    set_xen_guest_handle(arg.extent_start, (xen_pfn_t*)list);
     for (unsigned i = 0; i < ARRAY_SIZE(counts); i++) {
         arg.nr_extents = counts[i];
         allowed("decrease", counts[i], ARG(list), memory_op(XENMEM_decrease_reservation, &arg));
     }
     static struct sched_poll poll;
-    set_xen_guest_handle(poll.ports, (evtchn_port_t *)list);
+    set_xen_guest_handle(poll.ports, (evtchn_port_t*)list);
     poll.nr_ports = 0xffffffff;
     poll.timeout = 1;
     EXPECT_RESULT(sched_op(SCHEDOP_poll, &poll), -EINVAL);
@@ -213,7 +221,7 @@ static void page_tables_that_loop(void) {
         unsigned long va = 0xffff000000000000 | entry << 39;
         for (unsigned shift = 12; shift <= 39; shift += 9) {
             for (unsigned long index = 298; index < 304; index++) {
-                const void *p = (void *)(va | index << shift);
+                const void* p = (void*)(va | index << shift);
                 allowed("memory_op", entry, va, memory_op(XENMEM_current_reservation, p));
                 allowed("event_channel_op", entry, va, evtchn_op(EVTCHNOP_send, p));
             }
@@ -232,8 +240,7 @@ static void areas_nowhere(void) {
         area.addr.p = wild[i];
         allowed("runstate area", 5, wild[i],
                 vcpu_op(VCPUOP_register_runstate_memory_area, 0, &area));
-        allowed("time area", 13, wild[i],
-                vcpu_op(VCPUOP_register_vcpu_time_memory_area, 0, &area));
+        allowed("time area", 13, wild[i], vcpu_op(VCPUOP_register_vcpu_time_memory_area, 0, &area));
         poll_port(console_port(), 1);
         yield();
     }
@@ -286,12 +293,12 @@ static void frames_everywhere(void) {
     allowed("shared_info at 2^40", 0, 0, add_to_physmap(XENMAPSPACE_shared_info, 0, 1ul << 40));
     allowed("shared_info at 2^52", 0, 0, add_to_physmap(XENMAPSPACE_shared_info, 0, 1ul << 52));
     allowed("populate at 2^40", 0, 0, ({
-        unsigned long gfn = 1ul << 40;
-        reservation(XENMEM_populate_physmap, &gfn, 1, 0);
-    }));
+                unsigned long gfn = 1ul << 40;
+                reservation(XENMEM_populate_physmap, &gfn, 1, 0);
+            }));
 #endif
     EXPECT_RESULT(map_shared_info((uintptr_t)shared_info_page / PAGE_SIZE), 0);
-    CHECK(((struct shared_info *)shared_info_page)->wc_sec != 0);
+    CHECK(((struct shared_info*)shared_info_page)->wc_sec != 0);
 }
 
 static void many_overlays(void) {
@@ -310,7 +317,7 @@ static void many_overlays(void) {
 
 static void xenstore_nonsense(void) {
     // Last: the connection may be dead afterwards.
-    struct xenstore_domain_interface *ring = xenstore_ring();
+    struct xenstore_domain_interface* ring = xenstore_ring();
     ACCESS(ring->req_prod) = ring->req_cons + 0x80000000;
     port_send(xenstore_port());
     for (unsigned i = 0; i < 50; i++) {
@@ -324,22 +331,13 @@ static void xenstore_nonsense(void) {
     EXPECT_RESULT(xen_version(XENVER_version, NULL), 0x40011);
 }
 
-TESTS({"hostile.memory_op", memory_ops},
-      {"hostile.hvm_op", hvm_ops},
-      {"hostile.event_channel_op", evtchn_ops},
-      {"hostile.sched_op", sched_ops},
-      {"hostile.vcpu_op", vcpu_ops},
-      {"hostile.xen_version", version_ops},
-      {"hostile.grant_table_op", grant_ops},
-      {"hostile.multicall", multicalls},
-      {"hostile.others", other_calls},
-      {"hostile.numbers", numbers},
-      {"hostile.nonsense_fields", nonsense_fields},
-      {"hostile.huge_lists", huge_lists},
+TESTS({"hostile.memory_op", memory_ops}, {"hostile.hvm_op", hvm_ops},
+      {"hostile.event_channel_op", evtchn_ops}, {"hostile.sched_op", sched_ops},
+      {"hostile.vcpu_op", vcpu_ops}, {"hostile.xen_version", version_ops},
+      {"hostile.grant_table_op", grant_ops}, {"hostile.multicall", multicalls},
+      {"hostile.others", other_calls}, {"hostile.numbers", numbers},
+      {"hostile.nonsense_fields", nonsense_fields}, {"hostile.huge_lists", huge_lists},
       {"hostile.self_referring_multicall", self_referring_multicall},
-      {"hostile.page_tables_that_loop", page_tables_that_loop},
-      {"hostile.all_ports", all_ports},
-      {"hostile.frames_everywhere", frames_everywhere},
-      {"hostile.many_overlays", many_overlays},
-      {"hostile.areas_nowhere", areas_nowhere},
-      {"hostile.xenstore_nonsense", xenstore_nonsense});
+      {"hostile.page_tables_that_loop", page_tables_that_loop}, {"hostile.all_ports", all_ports},
+      {"hostile.frames_everywhere", frames_everywhere}, {"hostile.many_overlays", many_overlays},
+      {"hostile.areas_nowhere", areas_nowhere}, {"hostile.xenstore_nonsense", xenstore_nonsense});

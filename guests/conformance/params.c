@@ -8,7 +8,7 @@ static void check_frame(unsigned index) {
     CHECK(pfn != 0);
     CHECK(pfn < 1 << 20);
     // Mapped: it can be read and written and is not a hole.
-    volatile uint32_t *last = (volatile uint32_t *)(uintptr_t)(pfn * PAGE_SIZE + 4092);
+    volatile uint32_t* last = (volatile uint32_t*)(uintptr_t)(pfn * PAGE_SIZE + 4092);
     uint32_t was = *last;
     *last = 0x600df00d;
     uint32_t is = *last;
@@ -28,10 +28,18 @@ static void check_port(unsigned index) {
     expect("vcpu", status.vcpu, 0);
 }
 
-static void store_pfn(void) { check_frame(HVM_PARAM_STORE_PFN); }
-static void store_port(void) { check_port(HVM_PARAM_STORE_EVTCHN); }
-static void console_pfn(void) { check_frame(HVM_PARAM_CONSOLE_PFN); }
-static void console_evtchn(void) { check_port(HVM_PARAM_CONSOLE_EVTCHN); }
+static void store_pfn(void) {
+    check_frame(HVM_PARAM_STORE_PFN);
+}
+static void store_port(void) {
+    check_port(HVM_PARAM_STORE_EVTCHN);
+}
+static void console_pfn(void) {
+    check_frame(HVM_PARAM_CONSOLE_PFN);
+}
+static void console_evtchn(void) {
+    check_port(HVM_PARAM_CONSOLE_EVTCHN);
+}
 
 static void two_different(void) {
     uint64_t a = 0;
@@ -56,10 +64,7 @@ static void value_is_written(void) {
     expect("value", value, 0);
 }
 
-TESTS({"c6.3.store_pfn", store_pfn},
-      {"c6.3.store_evtchn", store_port},
-      {"c6.3.console_pfn", console_pfn},
-      {"c6.3.console_evtchn", console_evtchn},
-      {"c6.3.are_different", two_different},
-      {"golden.a.free_ports", free_ports_follow},
+TESTS({"c6.3.store_pfn", store_pfn}, {"c6.3.store_evtchn", store_port},
+      {"c6.3.console_pfn", console_pfn}, {"c6.3.console_evtchn", console_evtchn},
+      {"c6.3.are_different", two_different}, {"golden.a.free_ports", free_ports_follow},
       {"c6.3.value_is_written", value_is_written});

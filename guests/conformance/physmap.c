@@ -7,7 +7,7 @@
 
 static uint8_t target[2][4096] __attribute__((aligned(4096)));
 
-static unsigned long gfn_of(const void *p) {
+static unsigned long gfn_of(const void* p) {
     return (uintptr_t)p / PAGE_SIZE;
 }
 
@@ -28,8 +28,8 @@ static long populate(unsigned long gfn) {
     return reservation(XENMEM_populate_physmap, &gfn, 1, 0);
 }
 
-static volatile uint32_t *frame(unsigned long gfn) {
-    return (volatile uint32_t *)(gfn * PAGE_SIZE);
+static volatile uint32_t* frame(unsigned long gfn) {
+    return (volatile uint32_t*)(gfn * PAGE_SIZE);
 }
 
 // What a page reads that has been taken out of RAM: ones on Xen; where a host cannot make an exact
@@ -47,14 +47,14 @@ static void event_before_mapping(void) {
     NEED(bind_ipi(0, &early_port));
     EXPECT_RESULT(port_send(early_port), 0);
     memset(shared_info_page, 0x77, 64);
-    struct shared_info *shared = shared_info();
+    struct shared_info* shared = shared_info();
     CHECK(test_bit(early_port, shared->evtchn_pending));
     expect("upcall_pending", shared->vcpu_info[0].evtchn_upcall_pending, 1);
-    CHECK(((uint8_t *)shared)[1] != 0x77);
+    CHECK(((uint8_t*)shared)[1] != 0x77);
 }
 
 static void is_shared_info(void) {
-    struct shared_info *shared = shared_info();
+    struct shared_info* shared = shared_info();
     CHECK(shared->wc_sec > 1000000000);
     port_take(early_port);
     CHECK(!test_bit(early_port, shared->evtchn_pending));
@@ -76,7 +76,7 @@ static void shared_info_moves(void) {
     EXPECT_RESULT(map_shared_info(gfn_of(target[0])), 0);
     // The RAM under the new place is gone, and so is the old place.
     expect("pages", (unsigned long)pages(), (unsigned long)(before - 1));
-    struct shared_info *shared = (struct shared_info *)target[0];
+    struct shared_info* shared = (struct shared_info*)target[0];
     CHECK(shared->wc_sec > 1000000000);
     CHECK(empty(old));
     EXPECT_RESULT(remove(old), -ENOENT);
@@ -86,18 +86,18 @@ static void shared_info_moves(void) {
     CHECK(test_bit(port, shared->evtchn_pending));
     port_close(port);
     EXPECT_RESULT(map_shared_info(old), 0);
-    CHECK(((struct shared_info *)shared_info_page)->wc_sec > 1000000000);
+    CHECK(((struct shared_info*)shared_info_page)->wc_sec > 1000000000);
     // The place in between is a hole now; give it RAM again.
     CHECK(empty(gfn_of(target[0])));
     EXPECT_RESULT(populate(gfn_of(target[0])), 1);
     target[0][0] = 5;
-    CHECK(*(volatile uint8_t *)target[0] == 5);
+    CHECK(*(volatile uint8_t*)target[0] == 5);
 }
 
 static void shared_info_outside_ram(void) {
     shared_info();
     EXPECT_RESULT(map_shared_info(HOLE_GFN), 0);
-    struct shared_info *shared = (struct shared_info *)((uintptr_t)HOLE_GFN * PAGE_SIZE);
+    struct shared_info* shared = (struct shared_info*)((uintptr_t)HOLE_GFN * PAGE_SIZE);
     uint32_t seconds = ACCESS(shared->wc_sec);
     EXPECT_RESULT(map_shared_info(gfn_of(shared_info_page)), 0);
     CHECK(seconds > 1000000000);
@@ -111,7 +111,7 @@ static void shared_info_same_place(void) {
         EXPECT_RESULT(map_shared_info(gfn_of(shared_info_page)), 0);
     }
     expect("pages", (unsigned long)pages(), (unsigned long)before);
-    CHECK(((struct shared_info *)shared_info_page)->wc_sec > 1000000000);
+    CHECK(((struct shared_info*)shared_info_page)->wc_sec > 1000000000);
 }
 
 static void shared_info_removed(void) {
@@ -125,7 +125,7 @@ static void shared_info_removed(void) {
     EXPECT_RESULT(decrease(HOLE_GFN), 0);
     EXPECT_RESULT(map_shared_info(gfn_of(shared_info_page)), 0);
     expect("pages", (unsigned long)pages(), (unsigned long)before);
-    CHECK(((struct shared_info *)shared_info_page)->wc_sec > 1000000000);
+    CHECK(((struct shared_info*)shared_info_page)->wc_sec > 1000000000);
 }
 
 static void populate_over_shared_info(void) {
@@ -134,9 +134,9 @@ static void populate_over_shared_info(void) {
     long before = pages();
     EXPECT_RESULT(populate(gfn_of(target[1])), 1);
     expect("pages", (unsigned long)pages(), (unsigned long)(before + 1));
-    expect("content", *(volatile uint32_t *)target[1], 0);
+    expect("content", *(volatile uint32_t*)target[1], 0);
     EXPECT_RESULT(map_shared_info(gfn_of(shared_info_page)), 0);
-    CHECK(((struct shared_info *)shared_info_page)->wc_sec > 1000000000);
+    CHECK(((struct shared_info*)shared_info_page)->wc_sec > 1000000000);
 }
 
 static void shared_info_bad(void) {
@@ -150,7 +150,7 @@ static void shared_info_bad(void) {
     EXPECT_RESULT(add_to_physmap(0x80000001, 0, spare_gfn(0)), -EINVAL);
     EXPECT_RESULT(add_to_physmap(XENMAPSPACE_gmfn_foreign, 0, spare_gfn(0)), -ENOSYS);
     EXPECT_RESULT(add_to_physmap(XENMAPSPACE_dev_mmio, 0, spare_gfn(0)), -EACCES);
-    CHECK(((struct shared_info *)shared_info_page)->wc_sec > 1000000000);
+    CHECK(((struct shared_info*)shared_info_page)->wc_sec > 1000000000);
 }
 
 // ---- grant frames -----------------------------------------------------------------------------
@@ -291,7 +291,7 @@ static void bad_reservations(void) {
     unsigned long gfn = spare_gfn(5);
     long before = pages();
     struct xen_memory_reservation arg = {.nr_extents = 1, .domid = DOMID_SELF};
-    set_xen_guest_handle(arg.extent_start, (xen_pfn_t *)&gfn);
+    set_xen_guest_handle(arg.extent_start, (xen_pfn_t*)&gfn);
     arg.nr_extents = 0x04000000;
     EXPECT_RESULT(memory_op(XENMEM_decrease_reservation, &arg), 0);
     arg.nr_extents = ~0ul;
@@ -304,10 +304,10 @@ static void bad_reservations(void) {
         EXPECT_RESULT(memory_op(XENMEM_populate_physmap, &arg), 0);
     }
     arg.domid = DOMID_SELF;
-    set_xen_guest_handle(arg.extent_start, (xen_pfn_t *)UNMAPPED_VA);
+    set_xen_guest_handle(arg.extent_start, (xen_pfn_t*)UNMAPPED_VA);
     EXPECT_RESULT(memory_op(XENMEM_decrease_reservation, &arg), 0);
     EXPECT_RESULT(memory_op(XENMEM_populate_physmap, &arg), 0);
-    set_xen_guest_handle(arg.extent_start, (xen_pfn_t *)&gfn);
+    set_xen_guest_handle(arg.extent_start, (xen_pfn_t*)&gfn);
     arg.mem_flags = XENMEMF_populate_on_demand;
     EXPECT_RESULT(memory_op(XENMEM_populate_physmap, &arg), 0);
     arg.mem_flags = 20;  // address bits
@@ -350,25 +350,17 @@ static void above_the_limit(void) {
     EXPECT_RESULT(pages(), now);
 }
 
-TESTS({"c6.4.events_before_mapping", event_before_mapping},
-      {"c6.4.is_shared_info", is_shared_info},
-      {"c6.4.clock", clock_is_there},
-      {"c6.4.moves", shared_info_moves},
-      {"c6.4.outside_ram", shared_info_outside_ram},
-      {"c6.4.same_place", shared_info_same_place},
+TESTS({"c6.4.events_before_mapping", event_before_mapping}, {"c6.4.is_shared_info", is_shared_info},
+      {"c6.4.clock", clock_is_there}, {"c6.4.moves", shared_info_moves},
+      {"c6.4.outside_ram", shared_info_outside_ram}, {"c6.4.same_place", shared_info_same_place},
       {"golden.e3.removed", shared_info_removed},
       {"golden.e3.populate_over", populate_over_shared_info},
-      {"golden.e2.add_bad", shared_info_bad},
-      {"c6.4.grant_frames", grant_frames},
+      {"golden.e2.add_bad", shared_info_bad}, {"c6.4.grant_frames", grant_frames},
       {"c6.4.grant_frame_moves", grant_frame_moves},
       {"c6.4.grant_frame_outside_ram", grant_frame_outside_ram},
-      {"golden.e2.grant_bad", grant_frame_bad},
-      {"golden.e3.grant_dropped", grant_frame_dropped},
-      {"golden.e2.gmfn", gmfn},
-      {"golden.e2.remove", remove_ram},
+      {"golden.e2.grant_bad", grant_frame_bad}, {"golden.e3.grant_dropped", grant_frame_dropped},
+      {"golden.e2.gmfn", gmfn}, {"golden.e2.remove", remove_ram},
       {"golden.e2.decrease_and_populate", decrease_and_populate},
-      {"c5.ballooned_page", ballooned_page},
-      {"golden.e2.orders", orders},
-      {"golden.e2.bad_reservations", bad_reservations},
-      {"golden.e2.increase", increase},
+      {"c5.ballooned_page", ballooned_page}, {"golden.e2.orders", orders},
+      {"golden.e2.bad_reservations", bad_reservations}, {"golden.e2.increase", increase},
       {"golden.e2.limit", above_the_limit});

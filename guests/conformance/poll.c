@@ -45,7 +45,7 @@ static void the_idiom(void) {
 // Waits for somebody else: the xenstore answers a request.
 static void wait_for_xenstore(bool masked) {
     setup();
-    struct xenstore_domain_interface *ring = xenstore_ring();
+    struct xenstore_domain_interface* ring = xenstore_ring();
     uint32_t store = xenstore_port();
     struct xsd_sockmsg header = {.type = XS_READ, .req_id = 7, .len = 6};
     port_mask(store, masked);
@@ -68,8 +68,12 @@ static void wait_for_xenstore(bool masked) {
     port_mask(store, false);
 }
 
-static void woken_by_a_backend(void) { wait_for_xenstore(false); }
-static void woken_by_a_backend_masked(void) { wait_for_xenstore(true); }
+static void woken_by_a_backend(void) {
+    wait_for_xenstore(false);
+}
+static void woken_by_a_backend_masked(void) {
+    wait_for_xenstore(true);
+}
 
 static void several_ports(void) {
     setup();
@@ -90,8 +94,8 @@ static void several_ports(void) {
 }
 
 static void closed_port_returns(void) {
-    static const uint32_t ports[] = {3, 5, 63, 64, 100, 1023, 1024, 4094, 4095, 4096, 4097,
-                                     5000, 131071, 131072, 0xffffffff};
+    static const uint32_t ports[] = {3,    5,    63,   64,   100,    1023,   1024,      4094,
+                                     4095, 4096, 4097, 5000, 131071, 131072, 0xffffffff};
     setup();
     for (unsigned i = 0; i < ARRAY_SIZE(ports); i++) {
         uint64_t start = rdtsc();
@@ -133,7 +137,7 @@ static void yield_returns(void) {
 }
 
 static void backend_works_while_we_yield(void) {
-    struct xencons_interface *ring = console_ring();
+    struct xencons_interface* ring = console_ring();
     print("  (text for the console's other end)\n");
     for (unsigned i = 0; i < 100000 && ACCESS(ring->out_cons) != ACCESS(ring->out_prod); i++) {
         yield();
@@ -143,13 +147,11 @@ static void backend_works_while_we_yield(void) {
 
 TESTS({"c6.5.poll_pending_returns", returns_when_pending},
       {"c6.5.poll_pending_masked_returns", returns_when_pending_and_masked},
-      {"c6.5.poll_idiom", the_idiom},
-      {"c6.5.poll_wakes", woken_by_a_backend},
+      {"c6.5.poll_idiom", the_idiom}, {"c6.5.poll_wakes", woken_by_a_backend},
       {"c6.5.poll_wakes_masked", woken_by_a_backend_masked},
       {"c6.5.poll_several_ports", several_ports},
       {"c6.5.poll_closed_port_returns", closed_port_returns},
       {"c6.5.poll_past_timeout_returns", past_timeout_returns},
       {"c6.5.poll_future_timeout_returns", future_timeout_returns},
-      {"c6.5.poll_does_not_clear", does_not_clear},
-      {"c6.5.yield_returns", yield_returns},
+      {"c6.5.poll_does_not_clear", does_not_clear}, {"c6.5.yield_returns", yield_returns},
       {"c6.5.yield_backend_progress", backend_works_while_we_yield});

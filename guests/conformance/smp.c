@@ -30,7 +30,7 @@ static void need_running(unsigned cpu) {
 
 static void on_port(uint32_t port) {}
 
-static void on_upcall(struct trap_frame *frame) {
+static void on_upcall(struct trap_frame* frame) {
     ap[this_cpu()].upcalls++;
     upcall_scan(on_port);
 }
@@ -54,8 +54,8 @@ static void ap_work(unsigned cpu) {
     interrupts_off();
 }
 
-static bool start(unsigned cpu, enum start_method method, long *result) {
-    memset((void *)&ap[cpu], 0, sizeof(ap[cpu]));
+static bool start(unsigned cpu, enum start_method method, long* result) {
+    memset((void*)&ap[cpu], 0, sizeof(ap[cpu]));
     return cpu_start(cpu, method, ap_work, result) && SPIN_UNTIL(ap[cpu].ready, 1000);
 }
 
@@ -95,7 +95,9 @@ static void check_identity(unsigned cpu) {
     expect_result("a hypercall from there", ap[cpu].version, 0x40011);
 }
 
-static void identity(void) { check_identity(1); }
+static void identity(void) {
+    check_identity(1);
+}
 
 static void initialise_twice(void) {
     need_running(1);
@@ -131,7 +133,9 @@ static void start_by_initialise(void) {
     EXPECT_RESULT(vcpu_op(VCPUOP_is_up, 2, NULL), 1);
 }
 
-static void identity_initialised(void) { check_identity(2); }
+static void identity_initialised(void) {
+    check_identity(2);
+}
 
 static void ipi_to_other(void) {
     need_running(1);
@@ -152,8 +156,7 @@ static void move_port(void) {
     need_running(1);
     struct evtchn_alloc_unbound unbound = {.dom = DOMID_SELF, .remote_dom = DOMID_SELF};
     NEED(evtchn_op(EVTCHNOP_alloc_unbound, &unbound));
-    struct evtchn_bind_interdomain bind = {.remote_dom = DOMID_SELF,
-                                           .remote_port = unbound.port};
+    struct evtchn_bind_interdomain bind = {.remote_dom = DOMID_SELF, .remote_port = unbound.port};
     NEED(evtchn_op(EVTCHNOP_bind_interdomain, &bind));
     port_mask(unbound.port, false);
     struct evtchn_bind_vcpu move = {.port = unbound.port, .vcpu = 1};
@@ -252,19 +255,13 @@ static void stop_all(void) {
     CHECK(yield() == 0);
 }
 
-TESTS({"c3.other_vcpus_down", others_are_down},
-      {"smp.up_before_initialise", up_before_initialise},
-      {"c3.init_sipi_sipi", start_by_sipi},
-      {"smp.identity", identity},
+TESTS({"c3.other_vcpus_down", others_are_down}, {"smp.up_before_initialise", up_before_initialise},
+      {"c3.init_sipi_sipi", start_by_sipi}, {"smp.identity", identity},
       {"smp.initialise_twice", initialise_twice},
       {"smp.initialise_bad_context", initialise_bad_context},
       {"c3.vcpuop_initialise", start_by_initialise},
-      {"smp.identity_initialised", identity_initialised},
-      {"smp.ipi", ipi_to_other},
-      {"smp.bind_vcpu", move_port},
-      {"smp.clocks_agree", clocks_agree},
-      {"smp.down_and_up", down_and_up},
-      {"smp.event_while_down", event_while_down},
-      {"smp.reservations", reservations_at_once},
-      {"smp.second_sipi", restart_by_sipi},
+      {"smp.identity_initialised", identity_initialised}, {"smp.ipi", ipi_to_other},
+      {"smp.bind_vcpu", move_port}, {"smp.clocks_agree", clocks_agree},
+      {"smp.down_and_up", down_and_up}, {"smp.event_while_down", event_while_down},
+      {"smp.reservations", reservations_at_once}, {"smp.second_sipi", restart_by_sipi},
       {"smp.stop", stop_all});

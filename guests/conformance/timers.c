@@ -45,7 +45,7 @@ static void clock_monotonic(void) {
 }
 
 static void clock_scale(void) {
-    volatile struct vcpu_time_info *time = &vcpu_info(0)->time;
+    volatile struct vcpu_time_info* time = &vcpu_info(0)->time;
     CHECK(time->version != 0);
     CHECK(time->tsc_to_system_mul != 0);
     // The same frequency as CPUID's, within a thousandth: 10^9 ns are khz * 1000 ticks.
@@ -61,7 +61,7 @@ static void clock_scale(void) {
 }
 
 static void wall_clock(void) {
-    struct shared_info *shared = shared_info();
+    struct shared_info* shared = shared_info();
     CHECK((ACCESS(shared->wc_version) & 1) == 0);
     CHECK(shared->wc_sec > 1000000000);
     CHECK(shared->wc_nsec < 1000000000);
@@ -164,7 +164,7 @@ static void on_port(uint32_t port) {
     upcalls++;
 }
 
-static void on_upcall(struct trap_frame *frame) {
+static void on_upcall(struct trap_frame* frame) {
     upcall_scan(on_port);
 }
 
@@ -233,7 +233,7 @@ static void runstate_area(void) {
 
 static volatile unsigned apic_ticks;
 
-static void on_apic_timer(struct trap_frame *frame) {
+static void on_apic_timer(struct trap_frame* frame) {
     apic_ticks++;
     apic_write(APIC_EOI, 0);
 }
@@ -250,19 +250,12 @@ static void local_apic_timer(void) {
     CHECK(came);
 }
 
-TESTS({"timers.clock_runs", clock_runs},
-      {"timers.clock_monotonic", clock_monotonic},
-      {"timers.clock_scale", clock_scale},
-      {"timers.wall_clock", wall_clock},
-      {"timers.singleshot", single_shot},
-      {"timers.singleshot_past", single_shot_past},
+TESTS({"timers.clock_runs", clock_runs}, {"timers.clock_monotonic", clock_monotonic},
+      {"timers.clock_scale", clock_scale}, {"timers.wall_clock", wall_clock},
+      {"timers.singleshot", single_shot}, {"timers.singleshot_past", single_shot_past},
       {"timers.singleshot_moved", single_shot_moved},
-      {"timers.singleshot_stopped", single_shot_stopped},
-      {"timers.periodic", periodic},
-      {"timers.set_timer_op", timer_op},
-      {"timers.poll_timeout", poll_timeout},
+      {"timers.singleshot_stopped", single_shot_stopped}, {"timers.periodic", periodic},
+      {"timers.set_timer_op", timer_op}, {"timers.poll_timeout", poll_timeout},
       {"timers.poll_until_timer", poll_until_timer},
-      {"timers.block_until_timer", block_until_timer},
-      {"timers.upcall_in_hlt", upcall_in_hlt},
-      {"timers.runstate", runstate_area},
-      {"timers.lapic", local_apic_timer});
+      {"timers.block_until_timer", block_until_timer}, {"timers.upcall_in_hlt", upcall_in_hlt},
+      {"timers.runstate", runstate_area}, {"timers.lapic", local_apic_timer});

@@ -2,7 +2,7 @@
 
 #include "test.h"
 
-static void refused(unsigned number, const char *what, uint32_t interface) {
+static void refused(unsigned number, const char* what, uint32_t interface) {
     // A whole page of zeroes behind the version: nothing faults, nothing is out of range.
     static uint32_t arg[1024] __attribute__((aligned(4096)));
     for (uint32_t cmd = 0; cmd < 90; cmd++) {
@@ -27,21 +27,32 @@ static void refused(unsigned number, const char *what, uint32_t interface) {
     }
 }
 
-static void sysctl(void) { refused(__HYPERVISOR_sysctl, "sysctl", 0x15); }
-static void domctl(void) { refused(__HYPERVISOR_domctl, "domctl", 0x15); }
-static void platform_op(void) { refused(__HYPERVISOR_platform_op, "platform_op", 0x03000001); }
+static void sysctl(void) {
+    refused(__HYPERVISOR_sysctl, "sysctl", 0x15);
+}
+static void domctl(void) {
+    refused(__HYPERVISOR_domctl, "domctl", 0x15);
+}
+static void platform_op(void) {
+    refused(__HYPERVISOR_platform_op, "platform_op", 0x03000001);
+}
 
 static void others(void) {
     static uint32_t arg[1024] __attribute__((aligned(4096)));
     static const struct {
         unsigned char number;
-        const char *name;
+        const char* name;
     } calls[] = {
-        {__HYPERVISOR_mmuext_op, "mmuext_op"}, {__HYPERVISOR_xsm_op, "xsm_op"},
-        {38, "tmem"},                          {39, "argo"},
-        {__HYPERVISOR_xenpmu_op, "xenpmu"},    {__HYPERVISOR_dm_op, "dm_op"},
-        {__HYPERVISOR_hypfs_op, "hypfs_op"},   {__HYPERVISOR_kexec_op, "kexec_op"},
-        {48, "mca"},                           {49, "paging_domctl_cont"},
+        {__HYPERVISOR_mmuext_op, "mmuext_op"},
+        {__HYPERVISOR_xsm_op, "xsm_op"},
+        {38, "tmem"},
+        {39, "argo"},
+        {__HYPERVISOR_xenpmu_op, "xenpmu"},
+        {__HYPERVISOR_dm_op, "dm_op"},
+        {__HYPERVISOR_hypfs_op, "hypfs_op"},
+        {__HYPERVISOR_kexec_op, "kexec_op"},
+        {48, "mca"},
+        {49, "paging_domctl_cont"},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(calls); i++) {
         long result = hypercall(calls[i].number, 1, ARG(arg), 0, 0, 0);
@@ -52,8 +63,8 @@ static void others(void) {
 }
 
 static void pv_only(void) {
-    static const unsigned char numbers[] = {0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 14, 16, 19, 22, 25, 28,
-                                            30, 31, 37, 48, 50, 51, 52, 53, 54, 55};
+    static const unsigned char numbers[] = {0,  1,  2,  3,  4,  5,  6,  8,  9,  10, 14, 16, 19,
+                                            22, 25, 28, 30, 31, 37, 48, 50, 51, 52, 53, 54, 55};
     for (unsigned i = 0; i < ARRAY_SIZE(numbers); i++) {
         long result = hypercall(numbers[i], 0, 0, 0, 0, 0);
         if (result != -ENOSYS) {
@@ -74,9 +85,5 @@ static void other_domains(void) {
     CHECK(memory_op(XENMEM_add_to_physmap, &add) == -EACCES);
 }
 
-TESTS({"c6.9.sysctl", sysctl},
-      {"c6.9.domctl", domctl},
-      {"c6.9.platform_op", platform_op},
-      {"c6.9.others", others},
-      {"c6.9.pv_only", pv_only},
-      {"c6.9.other_domains", other_domains});
+TESTS({"c6.9.sysctl", sysctl}, {"c6.9.domctl", domctl}, {"c6.9.platform_op", platform_op},
+      {"c6.9.others", others}, {"c6.9.pv_only", pv_only}, {"c6.9.other_domains", other_domains});

@@ -17,13 +17,13 @@ static void on_port(uint32_t which) {
     }
 }
 
-static void on_callback(struct trap_frame *frame) {
+static void on_callback(struct trap_frame* frame) {
     entered++;
     interrupts_were_off = (frame->flags & FLAGS_IF) == 0;
     upcall_scan(on_port);
 }
 
-static void on_own_vector(struct trap_frame *frame) {
+static void on_own_vector(struct trap_frame* frame) {
     on_callback(frame);
     apic_write(APIC_EOI, 0);
 }
@@ -286,23 +286,16 @@ static void vcpu_vector_pending_before(void) {
     CHECK(SPIN_UNTIL(taken == 1, 1000));
 }
 
-TESTS({"upcall.if_on", delivered_if_on},
-      {"upcall.if_off", not_delivered_if_off},
+TESTS({"upcall.if_on", delivered_if_on}, {"upcall.if_off", not_delivered_if_off},
       {"upcall.at_sti", delivered_at_sti},
       {"upcall.at_sti_spinning", delivered_at_sti_without_exit},
-      {"upcall.in_hlt", delivered_in_hlt},
-      {"upcall.masked_port", masked_port},
-      {"upcall.pending_again", pending_again},
-      {"upcall.no_vector", no_upcall_without_vector},
+      {"upcall.in_hlt", delivered_in_hlt}, {"upcall.masked_port", masked_port},
+      {"upcall.pending_again", pending_again}, {"upcall.no_vector", no_upcall_without_vector},
       {"upcall.pending_when_vector_is_set", pending_when_vector_is_set},
-      {"upcall.no_eoi_needed", nothing_in_service},
-      {"upcall.two_hundred_if_on", two_hundred_on},
-      {"upcall.two_hundred_if_off", two_hundred_off},
-      {"upcall.lint0_masked", lint0_masked},
-      {"upcall.lint0_untouched", lint0_untouched},
-      {"upcall.lint0_open", lint0_open},
-      {"upcall.ignores_tpr", task_priority},
-      {"upcall.timer_and_ipi", timer_and_upcall},
+      {"upcall.no_eoi_needed", nothing_in_service}, {"upcall.two_hundred_if_on", two_hundred_on},
+      {"upcall.two_hundred_if_off", two_hundred_off}, {"upcall.lint0_masked", lint0_masked},
+      {"upcall.lint0_untouched", lint0_untouched}, {"upcall.lint0_open", lint0_open},
+      {"upcall.ignores_tpr", task_priority}, {"upcall.timer_and_ipi", timer_and_upcall},
       {"upcall.vcpu_vector", vcpu_vector},
       {"upcall.vcpu_vector_two_hundred", vcpu_vector_two_hundred},
       {"upcall.vcpu_vector_pending_before", vcpu_vector_pending_before});

@@ -9,7 +9,7 @@ static unsigned own_domid(void) {
     return cpuid(xen_base + 4, 0).ecx;
 }
 
-static int request(uint32_t type, const char *payload, uint32_t size) {
+static int request(uint32_t type, const char* payload, uint32_t size) {
     int n = xenstore_request(type, payload, size, reply, sizeof(reply));
     if (n == -1) {
         FAIL("no answer to a request of type %u", type);
@@ -17,11 +17,11 @@ static int request(uint32_t type, const char *payload, uint32_t size) {
     return n;
 }
 
-static int path_request(uint32_t type, const char *path) {
+static int path_request(uint32_t type, const char* path) {
     return request(type, path, (uint32_t)strlen(path) + 1);
 }
 
-static void expect_value(const char *path, const char *want) {
+static void expect_value(const char* path, const char* want) {
     int n = path_request(XS_READ, path);
     if (n < 0) {
         FAIL("%s: %s", path, reply);
@@ -31,7 +31,7 @@ static void expect_value(const char *path, const char *want) {
     }
 }
 
-static void expect_error(const char *what, int n, const char *want) {
+static void expect_error(const char* what, int n, const char* want) {
     if (n != -2 || strcmp(reply, want) != 0) {
         FAIL("%s: %s%s, should be %s", what, n == -2 ? "" : "no error, ", reply, want);
     }
@@ -95,8 +95,7 @@ static void directory(void) {
         FAIL("the list begins \"%s\"", reply);
     }
     CHECK(path_request(XS_RM, "data/dir") >= 0);
-    expect_error("reading below what was removed", path_request(XS_READ, "data/dir/one"),
-                 "ENOENT");
+    expect_error("reading below what was removed", path_request(XS_READ, "data/dir/one"), "ENOENT");
 }
 
 static void forbidden(void) {
@@ -126,7 +125,6 @@ static void permissions(void) {
         FAIL("data's owner is \"%s\", should be \"%s\"", reply, want);
     }
 }
-
 
 static void watch(void) {
     // The reply and the first event may come in either order on Xen's own stores.
@@ -190,8 +188,9 @@ static void every_type_is_answered(void) {
 }
 
 static void bad_paths(void) {
-    static const char *const paths[] = {"", "/", "//", "/local//domain", "data/", "data/a b",
-                                        "data/\x01", "@nothing", "data/../domid"};
+    static const char* const paths[] = {
+        "",         "/",         "//",       "/local//domain", "data/",
+        "data/a b", "data/\x01", "@nothing", "data/../domid"};
     for (unsigned i = 0; i < ARRAY_SIZE(paths); i++) {
         path_request(XS_READ, paths[i]);
     }
@@ -283,7 +282,7 @@ static void name_and_vm(void) {
 }
 
 static void absent_nodes(void) {
-    static const char *const paths[] = {"rtc", "image", "control/laptop-slate-mode"};
+    static const char* const paths[] = {"rtc", "image", "control/laptop-slate-mode"};
     if (!is_pvh()) {
         SKIP("an HVM domain has more");
     }
@@ -303,19 +302,11 @@ static void oversized_message(void) {
     EXPECT_RESULT(xen_version(XENVER_version, NULL), 0x40011);
 }
 
-TESTS({"c6.7.first_byte", first_byte},
-      {"c6.7.relative_and_absolute", relative_and_absolute},
-      {"xenstore.missing", missing},
-      {"xenstore.read_and_write", read_and_write},
-      {"xenstore.directory", directory},
-      {"xenstore.forbidden", forbidden},
-      {"xenstore.permissions", permissions},
-      {"xenstore.watch", watch},
+TESTS({"c6.7.first_byte", first_byte}, {"c6.7.relative_and_absolute", relative_and_absolute},
+      {"xenstore.missing", missing}, {"xenstore.read_and_write", read_and_write},
+      {"xenstore.directory", directory}, {"xenstore.forbidden", forbidden},
+      {"xenstore.permissions", permissions}, {"xenstore.watch", watch},
       {"xenstore.every_type_is_answered", every_type_is_answered},
-      {"xenstore.bad_paths", bad_paths},
-      {"xenstore.events", events},
-      {"xenstore.many", many},
-      {"golden.l.nodes", nodes},
-      {"golden.l.name_and_vm", name_and_vm},
-      {"golden.l.absent", absent_nodes},
-      {"xenstore.oversized_message", oversized_message});
+      {"xenstore.bad_paths", bad_paths}, {"xenstore.events", events}, {"xenstore.many", many},
+      {"golden.l.nodes", nodes}, {"golden.l.name_and_vm", name_and_vm},
+      {"golden.l.absent", absent_nodes}, {"xenstore.oversized_message", oversized_message});

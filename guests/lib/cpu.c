@@ -36,7 +36,7 @@ struct gate {
 
 extern uint8_t trap_entries[256][16];
 static struct gate idt[256];
-static trap_handler *handlers[256];
+static trap_handler* handlers[256];
 volatile unsigned unexpected_interrupts;
 volatile unsigned last_unexpected_vector;
 
@@ -74,8 +74,8 @@ void trap_init(void) {
     unsigned long base = (unsigned long)&tss;
     tss.io_bitmap = sizeof(tss);  // none: ring 3 may use no port
     tss.rsp[0] = (unsigned long)ring0_stack + sizeof(ring0_stack);
-    gdt_tss[0] = (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 |
-                 (base >> 24 & 0xff) << 56;
+    gdt_tss[0] =
+        (sizeof(tss) - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
     gdt_tss[1] = base >> 32;
     asm volatile("ltr %w0" ::"r"(SEL_TSS));
 #endif
@@ -87,11 +87,11 @@ void allow_ports(bool allowed) {
 }
 #endif
 
-void set_handler(unsigned vector, trap_handler *handler) {
+void set_handler(unsigned vector, trap_handler* handler) {
     handlers[vector] = handler;
 }
 
-struct trap catch_trap(void (*function)(void *), void *argument) {
+struct trap catch_trap(void (*function)(void*), void* argument) {
     // These nest: the test runner catches around a test that may catch for itself.
     struct context outer = catcher.context;
     bool outer_armed = catcher.armed;
@@ -111,7 +111,7 @@ void catch_reset(void) {
     catcher.armed = false;
 }
 
-__attribute__((used)) void trap_dispatch(struct trap_frame *frame) {
+__attribute__((used)) void trap_dispatch(struct trap_frame* frame) {
     unsigned vector = (unsigned)frame->vector;
     if (handlers[vector] != NULL) {
         handlers[vector](frame);
@@ -146,15 +146,15 @@ extern uint64_t page_directory[2048];
 #define LARGE_PAGE 0x200000ul
 #endif
 
-void *map_alias(uintptr_t physical) {
+void* map_alias(uintptr_t physical) {
     uintptr_t start = physical & ~(LARGE_PAGE - 1);
     page_directory[ALIAS_VA / LARGE_PAGE] = (unsigned long)start | 0xe7;
     unsigned long cr3;
     asm volatile("mov %%cr3, %0; mov %0, %%cr3" : "=&r"(cr3)::"memory");
-    return (void *)(ALIAS_VA + (physical - start));
+    return (void*)(ALIAS_VA + (physical - start));
 }
 #else
-void *map_alias(uintptr_t physical) {
+void* map_alias(uintptr_t physical) {
     (void)physical;
     return NULL;
 }
@@ -187,14 +187,14 @@ uint32_t apic_read(unsigned reg) {
     if (x2apic_on) {
         return (uint32_t)rdmsr(0x800 + reg / 16);
     }
-    return *(volatile uint32_t *)(APIC_MMIO + reg);
+    return *(volatile uint32_t*)(APIC_MMIO + reg);
 }
 
 void apic_write(unsigned reg, uint32_t value) {
     if (x2apic_on) {
         wrmsr(0x800 + reg / 16, value);
     } else {
-        *(volatile uint32_t *)(APIC_MMIO + reg) = value;
+        *(volatile uint32_t*)(APIC_MMIO + reg) = value;
     }
 }
 
@@ -203,8 +203,8 @@ void apic_send(unsigned cpu, uint32_t command) {
     if (x2apic_on) {
         wrmsr(0x830, (uint64_t)id << 32 | command);
     } else {
-        *(volatile uint32_t *)(APIC_MMIO + APIC_ICR + 0x10) = id << 24;
-        *(volatile uint32_t *)(APIC_MMIO + APIC_ICR) = command;
+        *(volatile uint32_t*)(APIC_MMIO + APIC_ICR + 0x10) = id << 24;
+        *(volatile uint32_t*)(APIC_MMIO + APIC_ICR) = command;
         for (int i = 0; i < 1000 && (apic_read(APIC_ICR) & 0x1000) != 0; i++) {
             pause();
         }
@@ -244,7 +244,7 @@ static long initialise(unsigned cpu, enum start_method method) {
     static struct vcpu_hvm_context context;
     memset(&context, 0, sizeof(context));
     if (method == START_INITIALISE_32) {
-        struct vcpu_hvm_x86_32 *regs = &context.cpu_regs.x86_32;
+        struct vcpu_hvm_x86_32* regs = &context.cpu_regs.x86_32;
         context.mode = VCPU_HVM_MODE_32B;
         regs->eip = (uint32_t)(unsigned long)ap_entry32;
         regs->cr0 = 0x11;
@@ -255,7 +255,7 @@ static long initialise(unsigned cpu, enum start_method method) {
         regs->tr_ar = 0x8b;
     } else {
 #ifdef __x86_64__
-        struct vcpu_hvm_x86_64 *regs = &context.cpu_regs.x86_64;
+        struct vcpu_hvm_x86_64* regs = &context.cpu_regs.x86_64;
         unsigned long cr3;
         asm volatile("mov %%cr3, %0" : "=r"(cr3));
         context.mode = VCPU_HVM_MODE_64B;
@@ -273,7 +273,7 @@ static long initialise(unsigned cpu, enum start_method method) {
 }
 
 bool cpu_start(unsigned cpu, enum start_method method, void (*function)(unsigned cpu),
-               long *result) {
+               long* result) {
     if (cpu >= MAX_CPUS) {
         return false;
     }
@@ -281,6 +281,17 @@ bool cpu_start(unsigned cpu, enum start_method method, void (*function)(unsigned
     starting.running = false;
     starting.function = function;
     ap_stack_pointer = (unsigned long)ap_stacks[cpu] + AP_STACK_SIZE;
+#if GUEST_PAGING == PAGING_PAE
+    // Some emulators set the accessed bit in the top level's four entries, where it is reserved,
+    // and a processor that then loads them faults. So each start gets entries of its own.
+    extern uint64_t pdpt[4];
+    extern uint32_t paging_root;
+    static uint64_t roots[MAX_CPUS][4] __attribute__((aligned(32)));
+    for (unsigned i = 0; i < 4; i++) {
+        roots[cpu][i] = pdpt[i] & ~0x20ull;
+    }
+    paging_root = (uint32_t)roots[cpu];
+#endif
     barrier();
     if (method == START_SIPI) {
         uint32_t page = (uint32_t)(unsigned long)trampoline >> 12;

@@ -67,29 +67,29 @@ static inline void barrier(void) {
 }
 
 // A bit of shared memory; the answer is what it was before.
-static inline bool test_and_clear_bit(unsigned long nr, volatile void *base) {
+static inline bool test_and_clear_bit(unsigned long nr, volatile void* base) {
     bool was;
     asm volatile("lock btr %2, %1"
-                 : "=@ccc"(was), "+m"(*(volatile unsigned long *)base)
+                 : "=@ccc"(was), "+m"(*(volatile unsigned long*)base)
                  : "r"(nr)
                  : "memory");
     return was;
 }
 
-static inline bool test_and_set_bit(unsigned long nr, volatile void *base) {
+static inline bool test_and_set_bit(unsigned long nr, volatile void* base) {
     bool was;
     asm volatile("lock bts %2, %1"
-                 : "=@ccc"(was), "+m"(*(volatile unsigned long *)base)
+                 : "=@ccc"(was), "+m"(*(volatile unsigned long*)base)
                  : "r"(nr)
                  : "memory");
     return was;
 }
 
-static inline bool test_bit(unsigned long nr, const volatile void *base) {
-    return ((const volatile uint8_t *)base)[nr / 8] >> (nr % 8) & 1;
+static inline bool test_bit(unsigned long nr, const volatile void* base) {
+    return ((const volatile uint8_t*)base)[nr / 8] >> (nr % 8) & 1;
 }
 
-#define ACCESS(x) (*(volatile __typeof__(x) *)&(x))
+#define ACCESS(x) (*(volatile __typeof__(x)*)&(x))
 
 // ---- what the loader gave us ------------------------------------------------------------------
 
@@ -116,7 +116,7 @@ extern char image_start[], image_end[], guest_entry[], trampoline[];
 
 // Maps the large page around a physical address at ALIAS_VA and returns where the address then
 // is; NULL in a guest without paging.
-void *map_alias(uintptr_t physical);
+void* map_alias(uintptr_t physical);
 
 // ---- traps ------------------------------------------------------------------------------------
 
@@ -139,11 +139,11 @@ struct trap_frame {
 #define TRAP_GP 13
 #define TRAP_PF 14
 
-typedef void trap_handler(struct trap_frame *frame);
+typedef void trap_handler(struct trap_frame* frame);
 
 void trap_init(void);
 void trap_init_ap(void);
-void set_handler(unsigned vector, trap_handler *handler);
+void set_handler(unsigned vector, trap_handler* handler);
 
 // Whether ring 3 may use the ports below 0x100 (64-bit guests).
 void allow_ports(bool allowed);
@@ -158,15 +158,15 @@ struct trap {
 };
 
 // Runs `function` and says which exception ended it, if any.
-struct trap catch_trap(void (*function)(void *), void *argument);
+struct trap catch_trap(void (*function)(void*), void* argument);
 // After a jump out of `function` past catch_trap().
 void catch_reset(void);
 
 struct context {
     unsigned long slot[9];
 };
-int context_save(struct context *) __attribute__((returns_twice));
-void context_restore(struct context *, long value) __attribute__((noreturn));
+int context_save(struct context*) __attribute__((returns_twice));
+void context_restore(struct context*, long value) __attribute__((noreturn));
 
 // ---- other CPUs -------------------------------------------------------------------------------
 
@@ -196,5 +196,5 @@ enum start_method { START_SIPI, START_INITIALISE_32, START_INITIALISE_64 };
 // interrupts off. False if it did not report within a second; `*result` is the hypercall's
 // answer for the two hypercall methods.
 bool cpu_start(unsigned cpu, enum start_method method, void (*function)(unsigned cpu),
-               long *result);
+               long* result);
 extern volatile unsigned cpus_finished;

@@ -39,12 +39,12 @@ void shutdown(unsigned reason) {
 
 // ---- start info -------------------------------------------------------------------------------
 
-const struct hvm_start_info *start_info(void) {
-    return (const struct hvm_start_info *)(uintptr_t)entry_state.ebx;
+const struct hvm_start_info* start_info(void) {
+    return (const struct hvm_start_info*)(uintptr_t)entry_state.ebx;
 }
 
-static const char *find_option(const char *key) {
-    const char *s = (const char *)(uintptr_t)start_info()->cmdline_paddr;
+static const char* find_option(const char* key) {
+    const char* s = (const char*)(uintptr_t)start_info()->cmdline_paddr;
     size_t n = strlen(key);
     if (s == NULL) {
         return NULL;
@@ -63,12 +63,12 @@ static const char *find_option(const char *key) {
     return NULL;
 }
 
-bool has_option(const char *key) {
+bool has_option(const char* key) {
     return find_option(key) != NULL;
 }
 
-const char *option(const char *key, char *buffer, size_t size) {
-    const char *s = find_option(key);
+const char* option(const char* key, char* buffer, size_t size) {
+    const char* s = find_option(key);
     size_t n = 0;
     if (s == NULL || *s != '=') {
         return NULL;
@@ -80,14 +80,14 @@ const char *option(const char *key, char *buffer, size_t size) {
     return buffer;
 }
 
-uint64_t option_number(const char *key, uint64_t otherwise) {
+uint64_t option_number(const char* key, uint64_t otherwise) {
     char buffer[24];
     return option(key, buffer, sizeof(buffer)) == NULL ? otherwise : parse_number(buffer);
 }
 
 uint64_t ram_end(void) {
-    const struct hvm_start_info *info = start_info();
-    const struct hvm_memmap_table_entry *map = (const void *)(uintptr_t)info->memmap_paddr;
+    const struct hvm_start_info* info = start_info();
+    const struct hvm_memmap_table_entry* map = (const void*)(uintptr_t)info->memmap_paddr;
     for (uint32_t i = 0; i < info->memmap_entries; i++) {
         if (map[i].addr == 0 && map[i].type == XEN_HVM_MEMMAP_TYPE_RAM) {
             return map[i].size;
@@ -98,13 +98,13 @@ uint64_t ram_end(void) {
 
 bool is_pvh(void) {
     char buffer[8];
-    const char *flavour = option("flavour", buffer, sizeof(buffer));
+    const char* flavour = option("flavour", buffer, sizeof(buffer));
     return flavour != NULL && strcmp(flavour, "pvh") == 0;
 }
 
 // ---- params -----------------------------------------------------------------------------------
 
-long get_param(unsigned index, uint64_t *value) {
+long get_param(unsigned index, uint64_t* value) {
     struct xen_hvm_param param = {.domid = DOMID_SELF, .index = index, .value = *value};
     long result = hvm_op(HVMOP_get_param, &param);
     *value = param.value;
@@ -118,12 +118,12 @@ long set_param(unsigned index, uint64_t value) {
 
 // ---- console ----------------------------------------------------------------------------------
 
-struct xencons_interface *console_ring(void) {
-    static struct xencons_interface *ring;
+struct xencons_interface* console_ring(void) {
+    static struct xencons_interface* ring;
     if (ring == NULL) {
         uint64_t pfn = 0;
         if (xen_base != 0 && get_param(HVM_PARAM_CONSOLE_PFN, &pfn) == 0 && pfn != 0) {
-            ring = (struct xencons_interface *)(uintptr_t)(pfn * PAGE_SIZE);
+            ring = (struct xencons_interface*)(uintptr_t)(pfn * PAGE_SIZE);
         }
     }
     return ring;
@@ -139,8 +139,8 @@ uint32_t console_port(void) {
     return port;
 }
 
-void console_write(const char *text, size_t size) {
-    struct xencons_interface *ring = console_ring();
+void console_write(const char* text, size_t size) {
+    struct xencons_interface* ring = console_ring();
     if (ring == NULL) {
         return;
     }
@@ -162,12 +162,11 @@ void console_write(const char *text, size_t size) {
 }
 
 bool console_drain(void) {
-    struct xencons_interface *ring = console_ring();
-    return ring != NULL &&
-           WAIT_UNTIL(ACCESS(ring->out_cons) == ACCESS(ring->out_prod), 2000);
+    struct xencons_interface* ring = console_ring();
+    return ring != NULL && WAIT_UNTIL(ACCESS(ring->out_cons) == ACCESS(ring->out_prod), 2000);
 }
 
-void print(const char *fmt, ...) {
+void print(const char* fmt, ...) {
     char line[1000];
     va_list args;
     va_start(args, fmt);
@@ -190,15 +189,15 @@ long map_shared_info(unsigned long gfn) {
     return add_to_physmap(XENMAPSPACE_shared_info, 0, gfn);
 }
 
-struct shared_info *shared_info(void) {
+struct shared_info* shared_info(void) {
     if (!shared_info_mapped) {
         map_shared_info((uintptr_t)shared_info_page / PAGE_SIZE);
         shared_info_mapped = true;
     }
-    return (struct shared_info *)shared_info_page;
+    return (struct shared_info*)shared_info_page;
 }
 
-struct vcpu_info *vcpu_info(unsigned cpu) {
+struct vcpu_info* vcpu_info(unsigned cpu) {
     return &shared_info()->vcpu_info[cpu];
 }
 
@@ -217,21 +216,21 @@ long port_unmask(uint32_t port) {
     return evtchn_op(EVTCHNOP_unmask, &arg);
 }
 
-long port_status(uint32_t port, struct evtchn_status *status) {
+long port_status(uint32_t port, struct evtchn_status* status) {
     memset(status, 0, sizeof(*status));
     status->dom = DOMID_SELF;
     status->port = port;
     return evtchn_op(EVTCHNOP_status, status);
 }
 
-long bind_ipi(unsigned cpu, uint32_t *port) {
+long bind_ipi(unsigned cpu, uint32_t* port) {
     struct evtchn_bind_ipi arg = {.vcpu = cpu};
     long result = evtchn_op(EVTCHNOP_bind_ipi, &arg);
     *port = arg.port;
     return result;
 }
 
-long bind_virq(unsigned virq, unsigned cpu, uint32_t *port) {
+long bind_virq(unsigned virq, unsigned cpu, uint32_t* port) {
     struct evtchn_bind_virq arg = {.virq = virq, .vcpu = cpu};
     long result = evtchn_op(EVTCHNOP_bind_virq, &arg);
     *port = arg.port;
@@ -263,12 +262,12 @@ long poll_port(uint32_t port, uint64_t deadline_ns) {
 
 void upcall_scan(void (*function)(uint32_t port)) {
     const unsigned bits = sizeof(xen_ulong_t) * 8;
-    struct vcpu_info *vcpu = vcpu_info(this_cpu());
-    struct shared_info *shared = shared_info();
+    struct vcpu_info* vcpu = vcpu_info(this_cpu());
+    struct shared_info* shared = shared_info();
     ACCESS(vcpu->evtchn_upcall_pending) = 0;
     xen_ulong_t selector = 0;
     asm volatile("xchg %0, %1"
-                 : "+r"(selector), "+m"(*(volatile xen_ulong_t *)&vcpu->evtchn_pending_sel)
+                 : "+r"(selector), "+m"(*(volatile xen_ulong_t*)&vcpu->evtchn_pending_sel)
                  :
                  : "memory");
     for (unsigned word = 0; selector != 0; word++, selector >>= 1) {
@@ -292,7 +291,7 @@ long set_callback_vector(unsigned vector) {
 
 // ---- time -------------------------------------------------------------------------------------
 
-uint64_t time_from(volatile struct vcpu_time_info *time) {
+uint64_t time_from(volatile struct vcpu_time_info* time) {
     for (;;) {
         uint32_t version = time->version;
         barrier();
@@ -306,8 +305,7 @@ uint64_t time_from(volatile struct vcpu_time_info *time) {
         }
         delta = shift < 0 ? delta >> -shift : delta << shift;
         // delta * multiplier / 2^32 in two halves, since the product may take 96 bits
-        return system + (delta >> 32) * multiplier +
-               (((delta & 0xffffffff) * multiplier) >> 32);
+        return system + (delta >> 32) * multiplier + (((delta & 0xffffffff) * multiplier) >> 32);
     }
 }
 
@@ -336,10 +334,10 @@ unsigned long spare_gfn(unsigned index) {
     return (unsigned long)(ram_end() / PAGE_SIZE) - 17 - index;
 }
 
-long reservation(unsigned long cmd, unsigned long *gfns, unsigned long count, unsigned order) {
+long reservation(unsigned long cmd, unsigned long* gfns, unsigned long count, unsigned order) {
     struct xen_memory_reservation arg = {
         .nr_extents = count, .extent_order = order, .domid = DOMID_SELF};
-    set_xen_guest_handle(arg.extent_start, (xen_pfn_t *)gfns);
+    set_xen_guest_handle(arg.extent_start, (xen_pfn_t*)gfns);
     return memory_op(cmd, &arg);
 }
 
@@ -350,12 +348,12 @@ long domid_op(unsigned cmd, uint16_t domid) {
 
 // ---- xenstore ---------------------------------------------------------------------------------
 
-struct xenstore_domain_interface *xenstore_ring(void) {
-    static struct xenstore_domain_interface *ring;
+struct xenstore_domain_interface* xenstore_ring(void) {
+    static struct xenstore_domain_interface* ring;
     if (ring == NULL) {
         uint64_t pfn = 0;
         if (get_param(HVM_PARAM_STORE_PFN, &pfn) == 0 && pfn != 0) {
-            ring = (struct xenstore_domain_interface *)(uintptr_t)(pfn * PAGE_SIZE);
+            ring = (struct xenstore_domain_interface*)(uintptr_t)(pfn * PAGE_SIZE);
         }
     }
     return ring;
@@ -367,9 +365,9 @@ uint32_t xenstore_port(void) {
     return (uint32_t)value;
 }
 
-bool xenstore_send(const void *data, uint32_t size, uint32_t piece) {
-    struct xenstore_domain_interface *ring = xenstore_ring();
-    const char *from = data;
+bool xenstore_send(const void* data, uint32_t size, uint32_t piece) {
+    struct xenstore_domain_interface* ring = xenstore_ring();
+    const char* from = data;
     while (size > 0) {
         uint32_t prod = ring->req_prod;
         if (!WAIT_UNTIL(prod - ACCESS(ring->req_cons) < XENSTORE_RING_SIZE, 1000)) {
@@ -389,9 +387,9 @@ bool xenstore_send(const void *data, uint32_t size, uint32_t piece) {
     return true;
 }
 
-bool xenstore_receive(void *data, uint32_t size, uint32_t piece) {
-    struct xenstore_domain_interface *ring = xenstore_ring();
-    char *to = data;
+bool xenstore_receive(void* data, uint32_t size, uint32_t piece) {
+    struct xenstore_domain_interface* ring = xenstore_ring();
+    char* to = data;
     while (size > 0) {
         uint32_t cons = ring->rsp_cons;
         if (!WAIT_UNTIL(ACCESS(ring->rsp_prod) != cons, 1000)) {
@@ -412,7 +410,7 @@ bool xenstore_receive(void *data, uint32_t size, uint32_t piece) {
     return true;
 }
 
-int xenstore_request(uint32_t type, const void *payload, uint32_t size, char *reply,
+int xenstore_request(uint32_t type, const void* payload, uint32_t size, char* reply,
                      uint32_t reply_size) {
     static uint32_t id;
     struct xsd_sockmsg header = {.type = type, .req_id = ++id, .tx_id = 0, .len = size};
@@ -445,11 +443,11 @@ int xenstore_request(uint32_t type, const void *payload, uint32_t size, char *re
     }
 }
 
-int xenstore_read(const char *path, char *reply, uint32_t reply_size) {
+int xenstore_read(const char* path, char* reply, uint32_t reply_size) {
     return xenstore_request(XS_READ, path, (uint32_t)strlen(path) + 1, reply, reply_size);
 }
 
-int xenstore_write(const char *path, const char *value) {
+int xenstore_write(const char* path, const char* value) {
     char payload[256];
     char reply[32];
     uint32_t n = (uint32_t)strlen(path) + 1;

@@ -7,12 +7,12 @@
 // ---- what we run on ---------------------------------------------------------------------------
 
 extern uint32_t xen_base;  // first of the Xen CPUID leaves; 0: not on Xen
-const struct hvm_start_info *start_info(void);
+const struct hvm_start_info* start_info(void);
 
 // The command line is a list of words; `key=value` words have a value.
-bool has_option(const char *key);
-const char *option(const char *key, char *buffer, size_t size);  // NULL if absent
-uint64_t option_number(const char *key, uint64_t otherwise);
+bool has_option(const char* key);
+const char* option(const char* key, char* buffer, size_t size);  // NULL if absent
+uint64_t option_number(const char* key, uint64_t otherwise);
 
 // End of the RAM entry that starts at 0, from the start-info's memory map.
 uint64_t ram_end(void);
@@ -23,30 +23,30 @@ void shutdown(unsigned reason) __attribute__((noreturn));
 
 // ---- params -----------------------------------------------------------------------------------
 
-long get_param(unsigned index, uint64_t *value);
+long get_param(unsigned index, uint64_t* value);
 long set_param(unsigned index, uint64_t value);
 
 // ---- console ----------------------------------------------------------------------------------
 
-struct xencons_interface *console_ring(void);  // NULL if there is none
+struct xencons_interface* console_ring(void);  // NULL if there is none
 uint32_t console_port(void);
-void console_write(const char *text, size_t size);
+void console_write(const char* text, size_t size);
 bool console_drain(void);  // waits until the other end has read everything
 
 // ---- shared info and events -------------------------------------------------------------------
 
 // Maps it on first use, onto a page of the image.
-struct shared_info *shared_info(void);
-struct vcpu_info *vcpu_info(unsigned cpu);
+struct shared_info* shared_info(void);
+struct vcpu_info* vcpu_info(unsigned cpu);
 long map_shared_info(unsigned long gfn);
 extern uint8_t shared_info_page[4096];
 
 long port_send(uint32_t port);
 long port_close(uint32_t port);
 long port_unmask(uint32_t port);
-long port_status(uint32_t port, struct evtchn_status *status);
-long bind_ipi(unsigned cpu, uint32_t *port);
-long bind_virq(unsigned virq, unsigned cpu, uint32_t *port);
+long port_status(uint32_t port, struct evtchn_status* status);
+long bind_ipi(unsigned cpu, uint32_t* port);
+long bind_virq(unsigned virq, unsigned cpu, uint32_t* port);
 bool port_pending(uint32_t port);
 bool port_take(uint32_t port);  // clears the pending bit; true if it was set
 void port_mask(uint32_t port, bool masked);
@@ -59,31 +59,31 @@ long set_callback_vector(unsigned vector);
 
 // ---- time -------------------------------------------------------------------------------------
 
-uint64_t xen_time(void);          // nanoseconds since boot, by vcpu_info of vCPU 0; 0 if not fed
+uint64_t xen_time(void);  // nanoseconds since boot, by vcpu_info of vCPU 0; 0 if not fed
 uint64_t xen_time_of(unsigned cpu);
-uint64_t time_from(volatile struct vcpu_time_info *time);
+uint64_t time_from(volatile struct vcpu_time_info* time);
 uint64_t tsc_after_ms(unsigned ms);  // for time limits, which must not depend on what is tested
 
 // Waits, yielding, until the condition holds; the value is whether it did.
-#define WAIT_UNTIL(condition, ms)                                     \
-    ({                                                                \
-        uint64_t wait_end_ = tsc_after_ms(ms);                        \
-        bool held_;                                                   \
-        while (!(held_ = (condition)) && rdtsc() < wait_end_) {       \
-            yield();                                                  \
-        }                                                             \
-        held_;                                                        \
+#define WAIT_UNTIL(condition, ms)                               \
+    ({                                                          \
+        uint64_t wait_end_ = tsc_after_ms(ms);                  \
+        bool held_;                                             \
+        while (!(held_ = (condition)) && rdtsc() < wait_end_) { \
+            yield();                                            \
+        }                                                       \
+        held_;                                                  \
     })
 
 // The same without hypercalls, for waits during which the guest must not exit by itself.
-#define SPIN_UNTIL(condition, ms)                                     \
-    ({                                                                \
-        uint64_t wait_end_ = tsc_after_ms(ms);                        \
-        bool held_;                                                   \
-        while (!(held_ = (condition)) && rdtsc() < wait_end_) {       \
-            pause();                                                  \
-        }                                                             \
-        held_;                                                        \
+#define SPIN_UNTIL(condition, ms)                               \
+    ({                                                          \
+        uint64_t wait_end_ = tsc_after_ms(ms);                  \
+        bool held_;                                             \
+        while (!(held_ = (condition)) && rdtsc() < wait_end_) { \
+            pause();                                            \
+        }                                                       \
+        held_;                                                  \
     })
 
 // ---- memory -----------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ uint64_t tsc_after_ms(unsigned ms);  // for time limits, which must not depend o
 // The `index`th page of RAM counted down from 64 KiB below the end of low RAM: pages that hold
 // nothing, far away from the image and from what a loader puts next to it.
 unsigned long spare_gfn(unsigned index);
-long reservation(unsigned long cmd, unsigned long *gfns, unsigned long count, unsigned order);
+long reservation(unsigned long cmd, unsigned long* gfns, unsigned long count, unsigned order);
 long domid_op(unsigned cmd, uint16_t domid);
 long add_to_physmap(unsigned space, unsigned long index, unsigned long gfn);
 
@@ -99,14 +99,14 @@ long add_to_physmap(unsigned space, unsigned long index, unsigned long gfn);
 
 // Sends one request and waits for its reply. Returns the reply's payload length, or -1 if there
 // was no reply in time, or -2 and the error's name in `reply`. Always NUL-terminates.
-int xenstore_request(uint32_t type, const void *payload, uint32_t size, char *reply,
+int xenstore_request(uint32_t type, const void* payload, uint32_t size, char* reply,
                      uint32_t reply_size);
-int xenstore_read(const char *path, char *reply, uint32_t reply_size);
-int xenstore_write(const char *path, const char *value);
+int xenstore_read(const char* path, char* reply, uint32_t reply_size);
+int xenstore_write(const char* path, const char* value);
 // Raw access to the ring, in pieces of at most `piece` bytes. False: nothing within a second.
-bool xenstore_send(const void *data, uint32_t size, uint32_t piece);
-bool xenstore_receive(void *data, uint32_t size, uint32_t piece);
-struct xenstore_domain_interface *xenstore_ring(void);
+bool xenstore_send(const void* data, uint32_t size, uint32_t piece);
+bool xenstore_receive(void* data, uint32_t size, uint32_t piece);
+struct xenstore_domain_interface* xenstore_ring(void);
 uint32_t xenstore_port(void);
 
 // The guest's own part.

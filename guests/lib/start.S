@@ -171,7 +171,7 @@ enable_paging:
     movl %cr4, %eax
     orl $0x20, %eax
     movl %eax, %cr4
-    movl $pdpt, %eax
+    movl paging_root, %eax
     movl %eax, %cr3
     movl %cr0, %eax
     orl $0x80000000, %eax
@@ -233,11 +233,15 @@ pdpt:
 spare_pdpt_entry:
     .fill 508, 8, 0
 #else
+    .globl pdpt
 pdpt:
     .long page_directory + 0x0001, 0
     .long page_directory + 0x1001, 0
     .long page_directory + 0x2001, 0
     .long page_directory + 0x3001, 0
+    .globl paging_root
+paging_root:
+    .long pdpt
     .balign 4096
 #endif
     .globl page_directory

@@ -2,8 +2,8 @@
 
 // REP MOVS and STOS cost an interpreting host one emulation per element, so the widest element
 // is used; nothing in these guests copies or clears much.
-void *memcpy(void *to, const void *from, size_t size) {
-    void *result = to;
+void* memcpy(void* to, const void* from, size_t size) {
+    void* result = to;
     size_t words = size / sizeof(long);
     size_t bytes = size % sizeof(long);
 #ifdef __x86_64__
@@ -15,9 +15,9 @@ void *memcpy(void *to, const void *from, size_t size) {
     return result;
 }
 
-void *memmove(void *to, const void *from, size_t size) {
-    char *d = to;
-    const char *s = from;
+void* memmove(void* to, const void* from, size_t size) {
+    char* d = to;
+    const char* s = from;
     if (d <= s || d >= s + size) {
         return memcpy(to, from, size);
     }
@@ -28,8 +28,8 @@ void *memmove(void *to, const void *from, size_t size) {
     return to;
 }
 
-void *memset(void *to, int byte, size_t size) {
-    void *result = to;
+void* memset(void* to, int byte, size_t size) {
+    void* result = to;
     unsigned long value = (unsigned char)byte * (~0ul / 255);
     size_t words = size / sizeof(long);
     size_t bytes = size % sizeof(long);
@@ -42,9 +42,9 @@ void *memset(void *to, int byte, size_t size) {
     return result;
 }
 
-int memcmp(const void *a, const void *b, size_t size) {
-    const unsigned char *p = a;
-    const unsigned char *q = b;
+int memcmp(const void* a, const void* b, size_t size) {
+    const unsigned char* p = a;
+    const unsigned char* q = b;
     for (size_t i = 0; i < size; i++) {
         if (p[i] != q[i]) {
             return p[i] - q[i];
@@ -53,7 +53,7 @@ int memcmp(const void *a, const void *b, size_t size) {
     return 0;
 }
 
-size_t strlen(const char *s) {
+size_t strlen(const char* s) {
     size_t n = 0;
     while (s[n] != 0) {
         n++;
@@ -62,7 +62,7 @@ size_t strlen(const char *s) {
     return n;
 }
 
-int strncmp(const char *a, const char *b, size_t size) {
+int strncmp(const char* a, const char* b, size_t size) {
     for (size_t i = 0; i < size; i++) {
         if (a[i] != b[i] || a[i] == 0) {
             return (unsigned char)a[i] - (unsigned char)b[i];
@@ -71,11 +71,11 @@ int strncmp(const char *a, const char *b, size_t size) {
     return 0;
 }
 
-int strcmp(const char *a, const char *b) {
+int strcmp(const char* a, const char* b) {
     return strncmp(a, b, ~(size_t)0);
 }
 
-uint64_t parse_number(const char *s) {
+uint64_t parse_number(const char* s) {
     uint64_t value = 0;
     unsigned base = 10;
     if (s[0] == '0' && s[1] == 'x') {
@@ -100,7 +100,7 @@ uint64_t parse_number(const char *s) {
 
 // Divides by a small number and returns the remainder. 64-bit division on a 32-bit machine would
 // need libgcc.
-static unsigned divide(uint64_t *value, unsigned by) {
+static unsigned divide(uint64_t* value, unsigned by) {
 #ifdef __x86_64__
     unsigned rest = (unsigned)(*value % by);
     *value /= by;
@@ -117,18 +117,18 @@ static unsigned divide(uint64_t *value, unsigned by) {
 }
 
 struct output {
-    char *to;
+    char* to;
     size_t size;
     size_t used;
 };
 
-static void put(struct output *out, char c) {
+static void put(struct output* out, char c) {
     if (out->used + 1 < out->size) {
         out->to[out->used++] = c;
     }
 }
 
-static void put_number(struct output *out, uint64_t value, unsigned base, int width, char pad,
+static void put_number(struct output* out, uint64_t value, unsigned base, int width, char pad,
                        bool negative) {
     char digits[24];
     int n = 0;
@@ -146,7 +146,7 @@ static void put_number(struct output *out, uint64_t value, unsigned base, int wi
     }
 }
 
-int format(char *to, size_t size, const char *fmt, va_list args) {
+int format(char* to, size_t size, const char* fmt, va_list args) {
     struct output out = {to, size, 0};
     for (; *fmt != 0; fmt++) {
         if (*fmt != '%') {
@@ -176,7 +176,7 @@ int format(char *to, size_t size, const char *fmt, va_list args) {
         bool negative = false;
         switch (*fmt) {
             case 's': {
-                const char *s = va_arg(args, const char *);
+                const char* s = va_arg(args, const char*);
                 int n = 0;
                 for (; s[n] != 0; n++) {
                     put(&out, s[n]);
@@ -186,9 +186,7 @@ int format(char *to, size_t size, const char *fmt, va_list args) {
                 }
                 break;
             }
-            case 'c':
-                put(&out, (char)va_arg(args, int));
-                break;
+            case 'c': put(&out, (char)va_arg(args, int)); break;
             case 'd': {
                 int64_t number = longs == 0   ? va_arg(args, int)
                                  : longs == 1 ? va_arg(args, long)
@@ -208,14 +206,10 @@ int format(char *to, size_t size, const char *fmt, va_list args) {
             case 'p':
                 put(&out, '0');
                 put(&out, 'x');
-                put_number(&out, (uintptr_t)va_arg(args, void *), 16, width, '0', false);
+                put_number(&out, (uintptr_t)va_arg(args, void*), 16, width, '0', false);
                 break;
-            case 0:
-                fmt--;
-                break;
-            default:
-                put(&out, *fmt);
-                break;
+            case 0: fmt--; break;
+            default: put(&out, *fmt); break;
         }
     }
     if (size > 0) {
@@ -224,7 +218,7 @@ int format(char *to, size_t size, const char *fmt, va_list args) {
     return (int)out.used;
 }
 
-int format_to(char *to, size_t size, const char *fmt, ...) {
+int format_to(char* to, size_t size, const char* fmt, ...) {
     va_list args;
     va_start(args, fmt);
     int n = format(to, size, fmt, args);

@@ -7,48 +7,49 @@ static char why[600];
 static unsigned table_mismatches;
 static unsigned table_facts;
 
-static void end_test(enum outcome outcome, const char *fmt, va_list args)
-    __attribute__((noreturn));
+static void end_test(enum outcome outcome, const char* fmt, va_list args) __attribute__((noreturn));
 
-static void end_test(enum outcome outcome, const char *fmt, va_list args) {
+static void end_test(enum outcome outcome, const char* fmt, va_list args) {
     format(why, sizeof(why), fmt, args);
     context_restore(&test_context, outcome);
 }
 
-void test_fail(const char *fmt, ...) {
+void test_fail(const char* fmt, ...) {
     va_list args;
     va_start(args, fmt);
     end_test(FAILED, fmt, args);
 }
 
-void test_skip(const char *fmt, ...) {
+void test_skip(const char* fmt, ...) {
     va_list args;
     va_start(args, fmt);
     end_test(SKIPPED, fmt, args);
 }
 
-void test_error(const char *fmt, ...) {
+void test_error(const char* fmt, ...) {
     va_list args;
     va_start(args, fmt);
     end_test(ERRORS, fmt, args);
 }
 
-void expect(const char *what, unsigned long long got, unsigned long long want) {
+void expect(const char* what, unsigned long long got, unsigned long long want) {
     if (got != want) {
         test_fail("%s is 0x%llx, should be 0x%llx", what, got, want);
     }
 }
 
-const char *result_name(char *buffer, long result) {
+const char* result_name(char* buffer, long result) {
     static const struct {
         int value;
-        const char *name;
+        const char* name;
     } errors[] = {
-        {EPERM, "EPERM"},   {ENOENT, "ENOENT"},   {ESRCH, "ESRCH"},         {ENXIO, "ENXIO"},
-        {E2BIG, "E2BIG"},   {ENOMEM, "ENOMEM"},   {EACCES, "EACCES"},       {EFAULT, "EFAULT"},
-        {EBUSY, "EBUSY"},   {EEXIST, "EEXIST"},   {ENODEV, "ENODEV"},       {EINVAL, "EINVAL"},
-        {ENOSPC, "ENOSPC"}, {EDOM, "EDOM"},       {ENOSYS, "ENOSYS"},       {ENODATA, "ENODATA"},
-        {EILSEQ, "EILSEQ"}, {EOVERFLOW, "EOVERFLOW"}, {EOPNOTSUPP, "EOPNOTSUPP"},
+        {EPERM, "EPERM"},           {ENOENT, "ENOENT"}, {ESRCH, "ESRCH"},
+        {ENXIO, "ENXIO"},           {E2BIG, "E2BIG"},   {ENOMEM, "ENOMEM"},
+        {EACCES, "EACCES"},         {EFAULT, "EFAULT"}, {EBUSY, "EBUSY"},
+        {EEXIST, "EEXIST"},         {ENODEV, "ENODEV"}, {EINVAL, "EINVAL"},
+        {ENOSPC, "ENOSPC"},         {EDOM, "EDOM"},     {ENOSYS, "ENOSYS"},
+        {ENODATA, "ENODATA"},       {EILSEQ, "EILSEQ"}, {EOVERFLOW, "EOVERFLOW"},
+        {EOPNOTSUPP, "EOPNOTSUPP"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
         if (result == -errors[i].value) {
@@ -60,7 +61,7 @@ const char *result_name(char *buffer, long result) {
     return buffer;
 }
 
-void expect_result(const char *what, long got, long want) {
+void expect_result(const char* what, long got, long want) {
     char a[24];
     char b[24];
     if (got != want) {
@@ -68,7 +69,7 @@ void expect_result(const char *what, long got, long want) {
     }
 }
 
-void table_fact(const char *what, long got, long want) {
+void table_fact(const char* what, long got, long want) {
     char a[24];
     char b[24];
     table_facts++;
@@ -84,17 +85,17 @@ void table_end(void) {
     }
 }
 
-static void run_caught(void *argument) {
-    const struct test *test = argument;
+static void run_caught(void* argument) {
+    const struct test* test = argument;
     test->run();
 }
 
 __attribute__((weak)) void guest_main(void) {
     unsigned count[OUTCOMES] = {0};
-    static const char *const names[OUTCOMES] = {"pass", "FAIL", "skip", "ERROR"};
+    static const char* const names[OUTCOMES] = {"pass", "FAIL", "skip", "ERROR"};
     char only[40];
-    const char *filter = option("only", only, sizeof(only));
-    for (const struct test *test = guest_tests; test->name != NULL; test++) {
+    const char* filter = option("only", only, sizeof(only));
+    for (const struct test* test = guest_tests; test->name != NULL; test++) {
         if (filter != NULL && strncmp(test->name, filter, strlen(filter)) != 0) {
             continue;
         }
@@ -104,11 +105,11 @@ __attribute__((weak)) void guest_main(void) {
         volatile enum outcome outcome = PASS;
         enum outcome ended = (enum outcome)context_save(&test_context);
         if (ended == PASS) {
-            struct trap trap = catch_trap(run_caught, (void *)test);
+            struct trap trap = catch_trap(run_caught, (void*)test);
             if (trap.vector >= 0) {
                 outcome = ERRORS;
-                format_to(why, sizeof(why), "exception %d, error code 0x%lx, at 0x%lx",
-                          trap.vector, trap.error, trap.ip);
+                format_to(why, sizeof(why), "exception %d, error code 0x%lx, at 0x%lx", trap.vector,
+                          trap.error, trap.ip);
             }
         } else {
             outcome = ended;

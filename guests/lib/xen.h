@@ -6,8 +6,6 @@
 // The headers are included as any guest would, so that what the guests assume about layouts does
 // not come from the VMM that they test.
 #define __XEN_INTERFACE_VERSION__ 0x00040e00
-#include <xen/xen.h>
-
 #include <xen/arch-x86/cpuid.h>
 #include <xen/arch-x86/hvm/start_info.h>
 #include <xen/event_channel.h>
@@ -23,6 +21,7 @@
 #include <xen/sched.h>
 #include <xen/vcpu.h>
 #include <xen/version.h>
+#include <xen/xen.h>
 
 #undef EPERM
 #define EPERM 1
@@ -49,13 +48,12 @@ extern uint8_t hypercall_page[4096];
 
 // Runs the code at `stub` with the hypercall convention of this guest's mode. `ax` is what RAX
 // holds there; the stubs of the hypercall page overwrite it with their number.
-static inline long call_stub(const void *stub, unsigned long ax, unsigned long a1,
-                             unsigned long a2, unsigned long a3, unsigned long a4,
-                             unsigned long a5) {
+static inline long call_stub(const void* stub, unsigned long ax, unsigned long a1, unsigned long a2,
+                             unsigned long a3, unsigned long a4, unsigned long a5) {
 #ifdef __x86_64__
     register unsigned long r10 asm("r10") = a4;
     register unsigned long r8 asm("r8") = a5;
-    register const void *target asm("r11") = stub;
+    register const void* target asm("r11") = stub;
     asm volatile("call *%6"
                  : "+a"(ax), "+D"(a1), "+S"(a2), "+d"(a3), "+r"(r10), "+r"(r8)
                  : "r"(target)
@@ -86,39 +84,39 @@ static inline long raw_hypercall(unsigned long ax, unsigned long a1, unsigned lo
 
 #define ARG(x) ((unsigned long)(x))
 
-static inline long memory_op(unsigned long cmd, const void *arg) {
+static inline long memory_op(unsigned long cmd, const void* arg) {
     return hypercall(__HYPERVISOR_memory_op, cmd, ARG(arg), 0, 0, 0);
 }
 
-static inline long hvm_op(unsigned long cmd, const void *arg) {
+static inline long hvm_op(unsigned long cmd, const void* arg) {
     return hypercall(__HYPERVISOR_hvm_op, cmd, ARG(arg), 0, 0, 0);
 }
 
-static inline long evtchn_op(unsigned long cmd, const void *arg) {
+static inline long evtchn_op(unsigned long cmd, const void* arg) {
     return hypercall(__HYPERVISOR_event_channel_op, cmd, ARG(arg), 0, 0, 0);
 }
 
-static inline long sched_op(unsigned long cmd, const void *arg) {
+static inline long sched_op(unsigned long cmd, const void* arg) {
     return hypercall(__HYPERVISOR_sched_op, cmd, ARG(arg), 0, 0, 0);
 }
 
-static inline long vcpu_op(unsigned long cmd, unsigned long vcpu, const void *arg) {
+static inline long vcpu_op(unsigned long cmd, unsigned long vcpu, const void* arg) {
     return hypercall(__HYPERVISOR_vcpu_op, cmd, vcpu, ARG(arg), 0, 0);
 }
 
-static inline long xen_version(unsigned long cmd, const void *arg) {
+static inline long xen_version(unsigned long cmd, const void* arg) {
     return hypercall(__HYPERVISOR_xen_version, cmd, ARG(arg), 0, 0, 0);
 }
 
-static inline long grant_table_op(unsigned long cmd, const void *arg, unsigned long count) {
+static inline long grant_table_op(unsigned long cmd, const void* arg, unsigned long count) {
     return hypercall(__HYPERVISOR_grant_table_op, cmd, ARG(arg), count, 0, 0);
 }
 
-static inline long multicall(const void *list, unsigned long count) {
+static inline long multicall(const void* list, unsigned long count) {
     return hypercall(__HYPERVISOR_multicall, ARG(list), count, 0, 0, 0);
 }
 
-static inline long console_io(unsigned long cmd, unsigned long count, const void *buffer) {
+static inline long console_io(unsigned long cmd, unsigned long count, const void* buffer) {
     return hypercall(__HYPERVISOR_console_io, cmd, count, ARG(buffer), 0, 0);
 }
 
@@ -126,7 +124,7 @@ static inline long vm_assist(unsigned long cmd, unsigned long type) {
     return hypercall(__HYPERVISOR_vm_assist, cmd, type, 0, 0, 0);
 }
 
-static inline long physdev_op(unsigned long cmd, const void *arg) {
+static inline long physdev_op(unsigned long cmd, const void* arg) {
     return hypercall(__HYPERVISOR_physdev_op, cmd, ARG(arg), 0, 0, 0);
 }
 

@@ -3,7 +3,7 @@
 
 #include "test.h"
 
-static void heading(const char *text) {
+static void heading(const char* text) {
     print("\n%s\n", text);
 }
 
@@ -49,7 +49,7 @@ static void show_version(void) {
     xen_version(XENVER_extraversion, extra);
     print("  Xen %ld.%ld%s\n", version >> 16, version & 0xffff, extra);
 
-    static const char *const names[32] = {
+    static const char* const names[32] = {
         [XENFEAT_writable_page_tables] = "writable_page_tables",
         [XENFEAT_auto_translated_physmap] = "auto_translated_physmap",
         [XENFEAT_supervisor_mode_kernel] = "supervisor_mode_kernel",
@@ -84,13 +84,13 @@ static void show_version(void) {
 
 static void show_memory(void) {
     heading("memory_op: what have we got?");
-    static const char *const types[] = {"", "RAM", "reserved", "ACPI", "NVS", "unusable"};
+    static const char* const types[] = {"", "RAM", "reserved", "ACPI", "NVS", "unusable"};
     static struct hvm_memmap_entry {
         uint64_t addr, size;
         uint32_t type;
     } __attribute__((packed)) map[32];
     struct xen_memory_map arg = {.nr_entries = ARRAY_SIZE(map)};
-    set_xen_guest_handle(arg.buffer, (void *)map);
+    set_xen_guest_handle(arg.buffer, (void*)map);
     if (memory_op(XENMEM_memory_map, &arg) == 0) {
         for (unsigned i = 0; i < arg.nr_entries; i++) {
             print("  %09llx-%09llx %s\n", (unsigned long long)map[i].addr,
@@ -106,7 +106,7 @@ static void show_memory(void) {
 
 static void show_transport(void) {
     heading("Transport: how does a hypercall leave this guest?");
-    const uint8_t *stub = hypercall_page + __HYPERVISOR_memory_op * 32;
+    const uint8_t* stub = hypercall_page + __HYPERVISOR_memory_op * 32;
     print("  hypercall page at 0x%lx, stub 12:", (long)hypercall_page);
     for (unsigned i = 0; i < 9; i++) {
         print(" %02x", stub[i]);
@@ -121,8 +121,8 @@ static void show_transport(void) {
     }
 }
 
-static const char *port_kind(uint32_t port) {
-    static const char *const kinds[] = {"closed",   "unbound",      "interdomain",
+static const char* port_kind(uint32_t port) {
+    static const char* const kinds[] = {"closed",   "unbound",     "interdomain",
                                         "physical", "virtual IRQ", "IPI"};
     struct evtchn_status status;
     if (port_status(port, &status) != 0 || status.status >= ARRAY_SIZE(kinds)) {
@@ -140,7 +140,7 @@ static void show_paravirtual(void) {
     get_param(HVM_PARAM_STORE_PFN, &pfn);
     print("  xenstore  frame 0x%llx, port %u (%s)", (unsigned long long)pfn, xenstore_port(),
           port_kind(xenstore_port()));
-    static const char *const paths[] = {"domid", "name"};
+    static const char* const paths[] = {"domid", "name"};
     for (unsigned i = 0; i < ARRAY_SIZE(paths); i++) {
         char value[64];
         int n = xenstore_read(paths[i], value, sizeof(value));
@@ -153,7 +153,7 @@ static void show_paravirtual(void) {
     print("\n");
 }
 
-static void show_call(const char *text, long result) {
+static void show_call(const char* text, long result) {
     char name[24];
     print("  %-44s %s\n", text, result_name(name, result));
 }
@@ -201,17 +201,18 @@ static unsigned stops;
 
 static void ignore_port(uint32_t port) {}
 
-static void on_upcall(struct trap_frame *frame) {
+static void on_upcall(struct trap_frame* frame) {
     upcall_scan(ignore_port);
     if (frame->ip != (unsigned long)stepping_stub + 1) {
         return;
     }
     stops++;
-    print("  stop %u: RIP 0x%llx is at the instruction, RAX 0x%llx, RSI 0x%llx\n"
-          "          RDI 0x%03llx = operation %llu, %llu extents done\n",
-          stops, (unsigned long long)frame->ip, (unsigned long long)frame->ax,
-          (unsigned long long)frame->si, (unsigned long long)frame->di,
-          (unsigned long long)frame->di & 0x3f, (unsigned long long)frame->di >> 6);
+    print(
+        "  stop %u: RIP 0x%llx is at the instruction, RAX 0x%llx, RSI 0x%llx\n"
+        "          RDI 0x%03llx = operation %llu, %llu extents done\n",
+        stops, (unsigned long long)frame->ip, (unsigned long long)frame->ax,
+        (unsigned long long)frame->si, (unsigned long long)frame->di,
+        (unsigned long long)frame->di & 0x3f, (unsigned long long)frame->di >> 6);
     port_send(stepping_port);
     frame->ip = (unsigned long)stepping_stub;
     frame->flags &= ~(uint64_t)FLAGS_IF;
@@ -238,8 +239,8 @@ static void show_preemption(void) {
     port_mask(stepping_port, false);
     long before = domid_op(XENMEM_current_reservation, DOMID_SELF);
     port_send(stepping_port);
-    long result = call_stub(stepping_stub, __HYPERVISOR_memory_op,
-                            XENMEM_decrease_reservation, ARG(&arg), 0, 0, 0);
+    long result = call_stub(stepping_stub, __HYPERVISOR_memory_op, XENMEM_decrease_reservation,
+                            ARG(&arg), 0, 0, 0);
     interrupts_off();
     set_param(HVM_PARAM_CALLBACK_IRQ, 0);
     port_close(stepping_port);

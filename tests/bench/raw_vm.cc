@@ -89,6 +89,8 @@ Result<std::unique_ptr<RawVm>> RawVm::create(const Config& config) {
                        raw->vcpu_.get(), 0);
     if (run == MAP_FAILED) return errno_error("mapping kvm_run");
     raw->run_ = static_cast<kvm_run*>(run);
+    raw->sync_registers_ = config.sync_registers;
+    if (config.sync_registers) raw->run_->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
 
     Cpuid cpuid;
     cpuid.head.nent = kCpuidEntries;
@@ -128,6 +130,15 @@ RawVm::~RawVm() {
 }
 
 bool RawVm::run(unsigned times) {
+    if (sync_registers_) {
+        for (unsigned i = 0; i < times; ++i) {
+            if (::ioctl(vcpu_.get(), KVM_RUN, 0) != 0) return false;
+            // As a hypercall's result would be; at the port read it is overwritten.
+            run_->s.regs.regs.rax = 0;
+            run_->kvm_dirty_regs = KVM_SYNC_X86_REGS;
+        }
+        return true;
+    }
     for (unsigned i = 0; i < times; ++i) {
         if (::ioctl(vcpu_.get(), KVM_RUN, 0) != 0) return false;
     }

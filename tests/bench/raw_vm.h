@@ -26,6 +26,8 @@ class RawVm {
     struct Config {
         std::uint64_t memory_bytes = 2 << 20;
         bool xen = false;  // KVM hands Xen hypercalls over (KVM_CAP_XEN_HVM)
+        // KVM shows both register sets at each exit, and takes the general ones back.
+        bool sync_registers = false;
     };
     static vmm::Result<std::unique_ptr<RawVm>> create(const Config& config);
     ~RawVm();
@@ -48,6 +50,7 @@ class RawVm {
     std::byte* memory_ = nullptr;
     std::uint64_t memory_bytes_ = 0;
     kvm_run* run_ = nullptr;
+    bool sync_registers_ = false;
     std::size_t run_bytes_ = 0;
 };
 

@@ -1,14 +1,13 @@
 #include "vmm/base/log.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <array>
 #include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <ctime>
+#include <fcntl.h>
 #include <mutex>
+#include <unistd.h>
 
 namespace vmm {
 namespace {
@@ -20,8 +19,9 @@ constexpr std::array<std::string_view, 5> kNames = {"error", "warn", "info", "de
 
 void emit(LogLevel level, const char* subsystem, const char* format, va_list args) {
     std::array<char, 1024> line{};
-    int used = std::snprintf(line.data(), line.size(), "xenolith: %s: %s: ",
-                             kNames[static_cast<std::size_t>(level)].data(), subsystem);
+    int used = std::snprintf(line.data(), line.size(),
+                             "xenolith: %s: %s: ", kNames[static_cast<std::size_t>(level)].data(),
+                             subsystem);
     if (used < 0) return;
     const auto room = line.size() - static_cast<std::size_t>(used) - 1;
     const int more = std::vsnprintf(line.data() + used, room, format, args);
@@ -30,7 +30,8 @@ void emit(LogLevel level, const char* subsystem, const char* format, va_list arg
     line[static_cast<std::size_t>(used++)] = '\n';
     // One write per line keeps lines of several threads whole. A log that cannot be written is
     // not worth stopping a guest for.
-    [[maybe_unused]] const auto written = ::write(g_fd, line.data(), static_cast<std::size_t>(used));
+    [[maybe_unused]] const auto written =
+        ::write(g_fd, line.data(), static_cast<std::size_t>(used));
 }
 
 }  // namespace
@@ -57,11 +58,11 @@ Result<void> set_log_file(const std::string& path) {
     return {};
 }
 
-#define XENOLITH_LOG_BODY(level)               \
-    if (!log_enabled(level)) return;           \
-    va_list args;                              \
-    va_start(args, format);                    \
-    emit(level, subsystem, format, args);      \
+#define XENOLITH_LOG_BODY(level)          \
+    if (!log_enabled(level)) return;      \
+    va_list args;                         \
+    va_start(args, format);               \
+    emit(level, subsystem, format, args); \
     va_end(args)
 
 void log_error(const char* subsystem, const char* format, ...) {

@@ -29,7 +29,7 @@ class [[nodiscard]] Expected {
     // NOLINTNEXTLINE(google-explicit-constructor): `return value;` is the point.
     Expected(T value) : state_(std::in_place_index<0>, std::move(value)) {}
     template <class F>
-        requires std::is_convertible_v<F, E>
+    requires std::is_convertible_v<F, E>
     // NOLINTNEXTLINE(google-explicit-constructor): so is `return Failure{error};`.
     Expected(Failure<F> failure) : state_(std::in_place_index<1>, std::move(failure.error)) {}
 
@@ -53,7 +53,7 @@ class [[nodiscard]] Expected<void, E> {
     using value_type = void;
     Expected() = default;
     template <class F>
-        requires std::is_convertible_v<F, E>
+    requires std::is_convertible_v<F, E>
     // NOLINTNEXTLINE(google-explicit-constructor): see above.
     Expected(Failure<F> failure) : error_(std::move(failure.error)) {}
 
@@ -100,11 +100,11 @@ inline Failure<Error> errno_error(const std::string& doing, Fault fault = Fault:
 }  // namespace vmm
 
 // Unwraps a result, or returns its failure from the enclosing function.
-#define TRY(expr)                                            \
-    __extension__({                                          \
-        auto try_result_ = (expr);                           \
-        if (!try_result_) {                                  \
-            return ::vmm::Failure{try_result_.error()};      \
-        }                                                    \
-        *std::move(try_result_);                             \
+#define TRY(expr)                                       \
+    __extension__({                                     \
+        auto try_result_ = (expr);                      \
+        if (!try_result_) {                             \
+            return ::vmm::Failure{try_result_.error()}; \
+        }                                               \
+        *std::move(try_result_);                        \
     })

@@ -1,8 +1,8 @@
 // `xenolith check`: what this host's KVM offers, what is lost without it, and the remedy.
-#include <sys/utsname.h>
-
 #include <cstdio>
 #include <string>
+
+#include <sys/utsname.h>
 
 #include "vmm/cli/commands.h"
 #include "vmm/kvm/kvm.h"
@@ -39,10 +39,10 @@ constexpr Row kRows[] = {
      "kicking a vCPU without losing kicks", kNewerKernel},
     {kvm::Cap::kUserSpaceMsr, 1, "KVM_CAP_X86_USER_SPACE_MSR", Need::kRequired,
      "the hypercall page's MSR", kNewerKernel},
-    {kvm::Cap::kMsrFilter, 1, "KVM_CAP_X86_MSR_FILTER", Need::kRequired,
-     "the hypercall page's MSR", kNewerKernel},
-    {kvm::Cap::kVcpuEvents, 1, "KVM_CAP_VCPU_EVENTS", Need::kRequired,
-     "upcalls by callback vector", kNewerKernel},
+    {kvm::Cap::kMsrFilter, 1, "KVM_CAP_X86_MSR_FILTER", Need::kRequired, "the hypercall page's MSR",
+     kNewerKernel},
+    {kvm::Cap::kVcpuEvents, 1, "KVM_CAP_VCPU_EVENTS", Need::kRequired, "upcalls by callback vector",
+     kNewerKernel},
     {kvm::Cap::kXenHvm, 1, "KVM_CAP_XEN_HVM", Need::kOptional,
      "the kvm-xen transport: inline VMCALL/VMMCALL of guests other than Linux kernels that we load "
      "ourselves, hypercalls from ring 3 (there: #GP)",
@@ -87,10 +87,10 @@ ExitStatus check(const config::Args& args) {
     std::printf("vCPUs: %d recommended at most %d\n", kvm->check(kvm::Cap::kMaxVcpus),
                 kvm->check(kvm::Cap::kMaxVcpuId));
     const auto xen = static_cast<std::uint32_t>(kvm->check(kvm::Cap::kXenHvm));
-    std::printf("transport: %s\n",
-                !usable ? "none: this host cannot run guests"
-                : (xen & kvm::kXenInterceptHypercall) != 0 ? "kvm-xen (portable on request)"
-                                                           : "portable");
+    std::printf("transport: %s\n", !usable ? "none: this host cannot run guests"
+                                   : (xen & kvm::kXenInterceptHypercall) != 0
+                                       ? "kvm-xen (portable on request)"
+                                       : "portable");
     return usable ? ExitStatus::kPoweroff : ExitStatus::kHostCannot;
 }
 

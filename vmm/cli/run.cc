@@ -1,10 +1,10 @@
+#include <cstdio>
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/signalfd.h>
 #include <termios.h>
 #include <unistd.h>
 
-#include <cstdio>
+#include <sys/signalfd.h>
 
 #include "vmm/base/log.h"
 #include "vmm/cli/commands.h"
@@ -88,8 +88,8 @@ Result<ExitStatus> run_vm(const config::VmConfig& config) {
     ConsoleFds console{.in = STDIN_FILENO, .out = STDOUT_FILENO, .escape = std::nullopt};
     std::optional<RawTerminal> raw;
     if (!config.console_file.empty()) {
-        console_file = Fd(::open(config.console_file.c_str(),
-                                 O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+        console_file =
+            Fd(::open(config.console_file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
         if (!console_file) {
             return errno_error("--console file:" + config.console_file, Fault::kUser);
         }

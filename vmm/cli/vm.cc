@@ -1,18 +1,18 @@
 #include "vmm/cli/vm.h"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <sys/random.h>
-#include <sys/signalfd.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
-
 #include <array>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <fcntl.h>
 #include <fstream>
 #include <mutex>
+#include <poll.h>
+#include <unistd.h>
+
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
 
 #include "devices/legacy/ioapic.h"
 #include "devices/legacy/pic.h"
@@ -48,9 +48,8 @@ class LegacyChips {
     LegacyChips(Machine& machine, xenshim::XenPlatform& platform, EventLoop& loop)
         : machine_(machine),
           pic_([&platform] { platform.pic_output_changed(); }),
-          ioapic_(kIoapicPins,
-                  {.send = [this](const auto& m) { send(m); },
-                   .route_changed = [this](unsigned) { update_routes(); }}),
+          ioapic_(kIoapicPins, {.send = [this](const auto& m) { send(m); },
+                                .route_changed = [this](unsigned) { update_routes(); }}),
           irq0_(*this),
           pit_({.now_ns = [this] { return machine_.system_time_ns(); },
                 .irq0 = irq0_,
@@ -226,8 +225,8 @@ class VmImpl final : public Vm {
 
 Result<TransportChoice> VmImpl::choose_transport(const kvm::Kvm& kvm) const {
     const auto flags = static_cast<std::uint32_t>(kvm.check(kvm::Cap::kXenHvm));
-    const bool xen = (flags & kvm::kXenInterceptHypercall) != 0 &&
-                     (flags & kvm::kXenSharedInfo) != 0;
+    const bool xen =
+        (flags & kvm::kXenInterceptHypercall) != 0 && (flags & kvm::kXenSharedInfo) != 0;
     switch (config_.transport) {
         case TransportChoice::kAuto:
             return xen ? TransportChoice::kKvmXen : TransportChoice::kPortable;
@@ -338,20 +337,20 @@ Result<void> VmImpl::build_backends() {
         config_.domid, store_page, [&channels, store_port] { channels.notify(store_port.remote); },
         [this] { store_event_->notify(); });
     const std::uint64_t kib = config_.memory_bytes / 1024;
-    const auto populated = store::populate_domain(
-        store_->store(), {.domid = config_.domid,
-                          .name = config_.name,
-                          .uuid = uuid_text(domain.config().uuid),
-                          .memory_max_kib = kib,
-                          .memory_target_kib = kib,
-                          .vcpus = config_.vcpus,
-                          .vcpus_online = config_.vcpus,
-                          .store_port = store_port.local,
-                          .store_gfn = layout::kXenstorePage.gfn(),
-                          .console_port = console_port.local,
-                          .console_gfn = layout::kConsolePage.gfn(),
-                          .console_tty = {},
-                          .start_time = start_time()});
+    const auto populated =
+        store::populate_domain(store_->store(), {.domid = config_.domid,
+                                                 .name = config_.name,
+                                                 .uuid = uuid_text(domain.config().uuid),
+                                                 .memory_max_kib = kib,
+                                                 .memory_target_kib = kib,
+                                                 .vcpus = config_.vcpus,
+                                                 .vcpus_online = config_.vcpus,
+                                                 .store_port = store_port.local,
+                                                 .store_gfn = layout::kXenstorePage.gfn(),
+                                                 .console_port = console_port.local,
+                                                 .console_gfn = layout::kConsolePage.gfn(),
+                                                 .console_tty = {},
+                                                 .start_time = start_time()});
     if (!populated) {
         return internal_error(std::string("xenstore: ") + store::error_name(populated.error()));
     }
@@ -426,14 +425,13 @@ Result<void> VmImpl::build() {
         }
     }
     const boot::BootInfo boot_info =
-        TRY(boot::load(machine_->memory().guest(),
-                       {.flavour = flavour,
-                        .kernel_name = files.kernel.name,
-                        .kernel = files.kernel.elf.view(),
-                        .cmdline = config_.cmdline,
-                        .modules = files.modules,
-                        .map = map_,
-                        .rsdp = tables.rsdp}));
+        TRY(boot::load(machine_->memory().guest(), {.flavour = flavour,
+                                                    .kernel_name = files.kernel.name,
+                                                    .kernel = files.kernel.elf.view(),
+                                                    .cmdline = config_.cmdline,
+                                                    .modules = files.modules,
+                                                    .map = map_,
+                                                    .rsdp = tables.rsdp}));
     TRY(build_platform(kvm, boot_info));
     TRY(build_backends());
     if (is_hvm()) {
@@ -443,9 +441,8 @@ Result<void> VmImpl::build() {
     }
     if (config_.acpi) {
         acpi_sleep_ = std::make_unique<devices::platform::AcpiSleep>(
-            devices::platform::AcpiSleep::Ports{.event = layout::kPm1aEvent,
-                                                .control = layout::kPm1aControl,
-                                                .gpe = layout::kGpe0},
+            devices::platform::AcpiSleep::Ports{
+                .event = layout::kPm1aEvent, .control = layout::kPm1aControl, .gpe = layout::kGpe0},
             layout::kSleepTypeS5,
             [this] { platform_->domain().shutdown(xenshim::abi::SHUTDOWN_poweroff); });
         machine_->pio().add(*acpi_sleep_);
@@ -474,8 +471,7 @@ RunEnd VmImpl::end_of(const StopCause& cause) const {
         case StopCause::Kind::kHalted:
             log_info("guest", "every vCPU that was up has halted with interrupts off");
             return {Kind::kPowerOff};
-        case StopCause::Kind::kTriple:
-            return {Kind::kReboot};
+        case StopCause::Kind::kTriple: return {Kind::kReboot};
         default: break;
     }
     switch (cause.code) {

@@ -1,11 +1,11 @@
 #include "vmm/kvm/kvm.h"
 
-#include <fcntl.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-
 #include <array>
 #include <cstdlib>
+#include <fcntl.h>
+
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "vmm/kvm/counted_list.h"
 #include "vmm/kvm/linux_kvm.h"

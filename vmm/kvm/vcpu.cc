@@ -1,15 +1,15 @@
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <array>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <unistd.h>
+
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "vmm/kvm/counted_list.h"
-#include "vmm/kvm/linux_kvm.h"
 #include "vmm/kvm/kvm.h"
+#include "vmm/kvm/linux_kvm.h"
 
 namespace vmm::kvm {
 namespace {
@@ -215,9 +215,9 @@ std::string Vcpu::describe_exit() const {
                               run_->internal.ndata > 2 ? run_->internal.data[2] : 0));
             break;
         case KVM_EXIT_FAIL_ENTRY:
-            std::snprintf(text.data(), text.size(), "KVM refused to enter the guest: 0x%llx",
-                          static_cast<unsigned long long>(
-                              run_->fail_entry.hardware_entry_failure_reason));
+            std::snprintf(
+                text.data(), text.size(), "KVM refused to enter the guest: 0x%llx",
+                static_cast<unsigned long long>(run_->fail_entry.hardware_entry_failure_reason));
             break;
         case KVM_EXIT_UNKNOWN:
             std::snprintf(text.data(), text.size(), "KVM_RUN failed: %s at rip 0x%llx",

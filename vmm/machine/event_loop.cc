@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <signal.h>
-
 #include <vector>
 
 namespace vmm {

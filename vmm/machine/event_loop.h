@@ -1,13 +1,13 @@
 // The thread on which backends work: it waits for descriptors and calls back.
 #pragma once
 
-#include <sys/eventfd.h>
-
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <list>
 #include <thread>
+
+#include <sys/eventfd.h>
 
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"

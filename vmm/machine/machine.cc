@@ -1,13 +1,13 @@
 #include "vmm/machine/machine.h"
 
-#include <signal.h>
-#include <sys/eventfd.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <signal.h>
+#include <unistd.h>
+
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
 
 #include "vmm/base/log.h"
 
@@ -218,9 +218,9 @@ void VcpuThread::main() {
     event._sigev_un._tid = static_cast<pid_t>(::syscall(SYS_gettid));
     have_timer_ = ::timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
     if (!have_timer_) {
-        machine_.stop({.kind = StopCause::Kind::kError,
-                       .error = Error{Fault::kHost, std::string("timer_create: ") +
-                                                        std::strerror(errno)}});
+        machine_.stop(
+            {.kind = StopCause::Kind::kError,
+             .error = Error{Fault::kHost, std::string("timer_create: ") + std::strerror(errno)}});
     }
     awaits_sipi_ = vcpu_->mp_state() == kvm::MpState::kUninitialized;
     machine_.platform_->vcpu_ready(*this);

@@ -12,12 +12,11 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <pthread.h>
 #include <string>
 #include <thread>
-#include <vector>
-
-#include <pthread.h>
 #include <time.h>
+#include <vector>
 
 #include "vmm/kvm/kvm.h"
 #include "vmm/machine/bus.h"
@@ -136,7 +135,7 @@ class VcpuThread {
     std::uint64_t asleep_rip_ = 0;
     timer_t timer_{};
     bool have_timer_ = false;
-    std::mutex mutex_;                             // guards posted_
+    std::mutex mutex_;  // guards posted_
     std::vector<std::function<void()>> posted_;
 };
 

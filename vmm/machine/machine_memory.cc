@@ -1,7 +1,8 @@
 #include "vmm/machine/machine_memory.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include <sys/stat.h>
 
 #include "vmm/base/log.h"
 
@@ -10,8 +11,7 @@ namespace vmm {
 Result<std::unique_ptr<MachineMemory>> MachineMemory::create(kvm::Vm& vm, std::uint32_t own_pages) {
     auto own = TRY(SharedRegion::create("xenolith-own", own_pages * kPageSize));
     auto pool = TRY(SharedRegion::create("xenolith-pool", kPoolSlots * kPageSize));
-    return std::unique_ptr<MachineMemory>(
-        new MachineMemory(vm, std::move(own), std::move(pool)));
+    return std::unique_ptr<MachineMemory>(new MachineMemory(vm, std::move(own), std::move(pool)));
 }
 
 MachineMemory::MachineMemory(kvm::Vm& vm, SharedRegion own, SharedRegion pool)
@@ -135,8 +135,7 @@ std::uint64_t MachineMemory::reclaim_touched() {
             const off_t hole = ::lseek(r.memory.fd(), data, SEEK_HOLE);
             const off_t end = hole < 0 ? size : hole;
             for (at = data; at < end; at += static_cast<off_t>(kPageSize)) {
-                const std::uint64_t gfn =
-                    r.first_gfn + static_cast<std::uint64_t>(at) / kPageSize;
+                const std::uint64_t gfn = r.first_gfn + static_cast<std::uint64_t>(at) / kPageSize;
                 if (!guest_.is_hole(gfn)) continue;
                 free_pages(gfn, 1);
                 ++reclaimed;

@@ -31,7 +31,7 @@ namespace vmm {
 // Types that may be copied to the guest: no padding, so that no host byte leaks out.
 template <class T>
 concept Plain = std::is_trivially_copyable_v<T> &&
-                (std::has_unique_object_representations_v<T> || std::is_array_v<T>);
+    (std::has_unique_object_representations_v<T> || std::is_array_v<T>);
 
 class GuestMemory {
   public:

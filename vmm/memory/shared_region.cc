@@ -1,11 +1,11 @@
 #include "vmm/memory/shared_region.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cerrno>
+#include <fcntl.h>
+#include <unistd.h>
 #include <utility>
+
+#include <sys/mman.h>
 
 #include "vmm/memory/address.h"
 
@@ -17,7 +17,8 @@ Result<SharedRegion> SharedRegion::create(const char* name, std::uint64_t size) 
     if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
         return errno_error(std::string("memory for ") + name, Fault::kHost);
     }
-    void* at = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd.get(), 0);
+    void* at =
+        ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd.get(), 0);
     if (at == MAP_FAILED) return errno_error(std::string("mapping ") + name, Fault::kHost);
     return SharedRegion(std::move(fd), static_cast<std::byte*>(at), size);
 }
@@ -56,9 +57,9 @@ Result<void> SharedRegion::map_over(std::uint64_t offset, const SharedRegion& fr
 }
 
 Result<void> SharedRegion::unmap_over(std::uint64_t offset) {
-    void* at = ::mmap(data_ + offset, kPageSize, PROT_READ | PROT_WRITE,
-                      MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd_.get(),
-                      static_cast<off_t>(offset));
+    void* at =
+        ::mmap(data_ + offset, kPageSize, PROT_READ | PROT_WRITE,
+               MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd_.get(), static_cast<off_t>(offset));
     if (at == MAP_FAILED) return errno_error("unmapping an overlay page");
     return {};
 }

@@ -13,10 +13,10 @@ namespace xenshim::abi {
 
 // How an operation's progress is encoded (xen-abi: classes of continuation state).
 enum class ContinuationClass : std::uint8_t {
-    kNone,            // never continues
-    kShiftedCursor,   // units done above the sub-op's bits in argument 0
-    kPointerAndCount, // the pointer argument advanced, the count argument reduced
-    kRestart,         // the same call again
+    kNone,             // never continues
+    kShiftedCursor,    // units done above the sub-op's bits in argument 0
+    kPointerAndCount,  // the pointer argument advanced, the count argument reduced
+    kRestart,          // the same call again
 };
 
 struct ContinuationRule {

@@ -22,7 +22,7 @@ struct Profile {
     std::uint16_t minor;
     std::string_view extraversion;
     std::string_view capabilities;
-    std::uint32_t features;  // XENFEAT_* of submap 0
+    std::uint32_t features;    // XENFEAT_* of submap 0
     std::uint64_t virt_start;  // XENVER_platform_parameters, to 64-bit callers
 
     // CPUID leaf +4, EAX: which fields are there (vCPU id, domid, upcall vector, ...).

@@ -61,7 +61,8 @@ constexpr To convert(const From& from) {
     auto source = From::fields(from);
     [&]<std::size_t... I>(std::index_sequence<I...>) {
         (assign(std::get<I>(target), std::get<I>(source)), ...);
-    }(std::make_index_sequence<std::tuple_size_v<decltype(target)>>());
+    }
+    (std::make_index_sequence<std::tuple_size_v<decltype(target)>>());
     return to;
 }
 

@@ -11,10 +11,9 @@ Domain::Domain(Ports& ports, vmm::GuestMemory& memory, DomainConfig config)
       memory_(memory),
       config_(std::move(config)),
       shared_info_(ports, config_.vcpus),
-      event_channels_(ports, shared_info_,
-                      {.vcpus = config_.vcpus,
-                       .max_port = config_.max_event_port,
-                       .domid = config_.domid}),
+      event_channels_(
+          ports, shared_info_,
+          {.vcpus = config_.vcpus, .max_port = config_.max_event_port, .domid = config_.domid}),
       physmap_(ports, memory, config_.memory),
       params_(*config_.profile),
       vcpus_(config_.vcpus) {
@@ -106,8 +105,8 @@ void Domain::shutdown(std::uint8_t reason) {
 
 void Domain::vcpu_down(unsigned id) {
     vcpus_[id].up = false;
-    const bool any = std::any_of(vcpus_.begin(), vcpus_.end(),
-                                 [](const DomainVcpu& v) { return v.up.load(); });
+    const bool any =
+        std::any_of(vcpus_.begin(), vcpus_.end(), [](const DomainVcpu& v) { return v.up.load(); });
     if (!any) {
         shutdown(SHUTDOWN_poweroff);
         return;
@@ -136,9 +135,8 @@ GuestResult<std::uint32_t> Domain::watchdog(std::uint32_t id, std::uint32_t seco
 
 bool Domain::watchdog_expired(std::uint64_t now_ns) {
     const std::scoped_lock lock(mutex_);
-    return std::any_of(watchdogs_.begin(), watchdogs_.end(), [&](const Watchdog& w) {
-        return w.in_use && w.deadline_ns <= now_ns;
-    });
+    return std::any_of(watchdogs_.begin(), watchdogs_.end(),
+                       [&](const Watchdog& w) { return w.in_use && w.deadline_ns <= now_ns; });
 }
 
 }  // namespace xenshim

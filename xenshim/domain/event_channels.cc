@@ -28,8 +28,7 @@ bool EventChannels::is_global(std::uint32_t virq) {
 }
 
 bool EventChannels::closed_locked(Port port) const {
-    return port == 0 || port >= channels_.size() ||
-           channels_[port].state == EVTCHNSTAT_closed;
+    return port == 0 || port >= channels_.size() || channels_[port].state == EVTCHNSTAT_closed;
 }
 
 bool EventChannels::valid(Port port) const {
@@ -38,8 +37,7 @@ bool EventChannels::valid(Port port) const {
 }
 
 GuestResult<Port> EventChannels::allocate_locked() {
-    const Port limit =
-        std::min<Port>(limits_.max_port, shared_info_.layout()->ports - 1);
+    const Port limit = std::min<Port>(limits_.max_port, shared_info_.layout()->ports - 1);
     for (Port port = 1; port <= limit; ++port) {
         if (port >= channels_.size()) channels_.resize(channels_.size() + kBucket);
         if (channels_[port].state == EVTCHNSTAT_closed) return port;
@@ -62,8 +60,7 @@ GuestResult<Port> EventChannels::bind_interdomain(std::uint16_t remote, Port rem
         const std::scoped_lock lock(mutex_);
         if (remote == DOMID_SELF || remote == limits_.domid) {
             port = TRY(allocate_locked());
-            if (closed_locked(remote_port) ||
-                channels_[remote_port].state != EVTCHNSTAT_unbound ||
+            if (closed_locked(remote_port) || channels_[remote_port].state != EVTCHNSTAT_unbound ||
                 channels_[remote_port].remote_domid != limits_.domid) {
                 return refuse(XEN_EINVAL);
             }
@@ -80,10 +77,9 @@ GuestResult<Port> EventChannels::bind_interdomain(std::uint16_t remote, Port rem
         } else {
             return refuse(XEN_ESRCH);
         }
-        channels_[port] = {
-            .state = EVTCHNSTAT_interdomain,
-            .remote_domid = remote == DOMID_SELF ? limits_.domid : remote,
-            .remote_port = remote_port};
+        channels_[port] = {.state = EVTCHNSTAT_interdomain,
+                           .remote_domid = remote == DOMID_SELF ? limits_.domid : remote,
+                           .remote_port = remote_port};
         // A notification sent before the other end was there is lost; one too many makes up.
         raise = set_pending_locked(port);
     }
@@ -272,8 +268,7 @@ EventChannels::BackendPort EventChannels::attach_backend(std::function<void()> o
     if (!port) return {};  // only at start, where the table is empty
     const Port remote = next_backend_++;
     backends_[remote] = {.on_send = std::move(on_send), .local = *port};
-    channels_[*port] = {
-        .state = EVTCHNSTAT_interdomain, .remote_domid = 0, .remote_port = remote};
+    channels_[*port] = {.state = EVTCHNSTAT_interdomain, .remote_domid = 0, .remote_port = remote};
     return {.local = *port, .remote = remote};
 }
 

@@ -99,9 +99,9 @@ class EventChannels {
     SharedInfo& shared_info_;
     const Limits limits_;
     mutable std::mutex mutex_;
-    std::vector<Channel> channels_;                         // guarded by mutex_
-    std::map<Port, Backend> backends_;                      // by remote port; guarded by mutex_
-    std::vector<std::array<Port, abi::NR_VIRQS>> virqs_;    // [vcpu][virq] -> port; guarded
+    std::vector<Channel> channels_;                       // guarded by mutex_
+    std::map<Port, Backend> backends_;                    // by remote port; guarded by mutex_
+    std::vector<std::array<Port, abi::NR_VIRQS>> virqs_;  // [vcpu][virq] -> port; guarded
     Port next_backend_ = 1;
 };
 

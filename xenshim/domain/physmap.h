@@ -63,7 +63,8 @@ class Physmap {
     std::map<std::uint64_t, std::uint32_t> own_at_;  // gfn -> own page
     std::map<std::uint32_t, std::uint64_t> gfn_of_;  // own page -> gfn
     std::set<std::uint64_t> outside_;                // RAM pages outside the slots
-    std::set<std::uint32_t> lost_;  // grant frames whose gfn was given back: gone for good, as on Xen
+    std::set<std::uint32_t>
+        lost_;  // grant frames whose gfn was given back: gone for good, as on Xen
 };
 
 }  // namespace xenshim

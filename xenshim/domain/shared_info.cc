@@ -45,7 +45,8 @@ void SharedInfo::write_wall_clock() {
     version.store(before + 2, std::memory_order_seq_cst);
 }
 
-std::atomic_ref<std::uint32_t> SharedInfo::bitmap_word(std::uint32_t base, std::uint32_t bit) const {
+std::atomic_ref<std::uint32_t> SharedInfo::bitmap_word(std::uint32_t base,
+                                                       std::uint32_t bit) const {
     return word_at<std::uint32_t>(page_ + base + bit / 32 * 4);
 }
 

@@ -23,7 +23,7 @@ std::span<const HypercallRow> hypercalls();
 abi::Outcome dispatch(Call& call);
 
 // Runs one call as a transport got it.
-abi::Reply run_hypercall(Domain& domain, GuestAccess& access, Preemption& preemption,
-                         unsigned vcpu, const abi::Request& request);
+abi::Reply run_hypercall(Domain& domain, GuestAccess& access, Preemption& preemption, unsigned vcpu,
+                         const abi::Request& request);
 
 }  // namespace xenshim

@@ -149,8 +149,10 @@ Outcome account(Call& call, std::uint32_t op) {
     }
     const auto accounts = call.domain().physmap().accounts();
     switch (op) {
-        case XENMEM_current_reservation: return Call::ok(static_cast<std::int64_t>(accounts.current));
-        case XENMEM_maximum_reservation: return Call::ok(static_cast<std::int64_t>(accounts.maximum));
+        case XENMEM_current_reservation:
+            return Call::ok(static_cast<std::int64_t>(accounts.current));
+        case XENMEM_maximum_reservation:
+            return Call::ok(static_cast<std::int64_t>(accounts.maximum));
         default: return Call::ok(static_cast<std::int64_t>(accounts.highest_gfn));
     }
 }
@@ -158,8 +160,7 @@ Outcome account(Call& call, std::uint32_t op) {
 }  // namespace
 
 Outcome memory_op(Call& call) {
-    const MemoryOpCommand at =
-        decode_memory_op(call.profile(), call.request().width, call.arg(0));
+    const MemoryOpCommand at = decode_memory_op(call.profile(), call.request().width, call.arg(0));
     switch (at.op) {
         case XENMEM_increase_reservation:
         case XENMEM_decrease_reservation:

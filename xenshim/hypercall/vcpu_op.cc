@@ -181,8 +181,7 @@ Outcome vcpu_op(Call& call) {
         case VCPUOP_is_up: return Call::ok(vcpu.up ? 1 : 0);
 
         case VCPUOP_get_runstate_info:
-            return Call::result(
-                call.write_wide<vcpu_runstate_info>(arg, runstate_of(domain, id)));
+            return Call::result(call.write_wide<vcpu_runstate_info>(arg, runstate_of(domain, id)));
 
         case VCPUOP_register_runstate_memory_area:
             return Call::result(register_runstate_area(call, id));

@@ -39,8 +39,8 @@ void add_xen_leaves(std::vector<CpuidLeaf>& out, const CpuidRequest& r) {
                    .ebx = 0x566e6558,
                    .ecx = 0x65584d4d,
                    .edx = 0x4d4d566e});
-    out.push_back({.function = base + 1,
-                   .eax = (std::uint32_t{profile.major} << 16) | profile.minor});
+    out.push_back(
+        {.function = base + 1, .eax = (std::uint32_t{profile.major} << 16) | profile.minor});
     out.push_back({.function = base + 2, .eax = 1, .ebx = r.msr});
     if (profile.cpuid_max_leaf >= 3) {
         constexpr std::uint32_t kRdtscp = 1u << 2;

@@ -13,8 +13,8 @@ namespace xenshim {
 
 struct CpuidRequest {
     const abi::Profile* profile = nullptr;
-    std::uint32_t base = 0x40000000;   // or +0x100, +0x200, ...
-    std::uint32_t msr = 0x40000000;    // through which the guest asks for the hypercall page
+    std::uint32_t base = 0x40000000;  // or +0x100, +0x200, ...
+    std::uint32_t msr = 0x40000000;   // through which the guest asks for the hypercall page
     std::uint16_t domid = 1;
     unsigned vcpu = 0;
     unsigned vcpus = 1;

@@ -12,12 +12,12 @@
 
 namespace xenshim {
 
-inline constexpr std::array<vmm::kvm::Reg, 5> kArgs64 = {
-    vmm::kvm::Reg::kRdi, vmm::kvm::Reg::kRsi, vmm::kvm::Reg::kRdx, vmm::kvm::Reg::kR10,
-    vmm::kvm::Reg::kR8};
-inline constexpr std::array<vmm::kvm::Reg, 5> kArgs32 = {
-    vmm::kvm::Reg::kRbx, vmm::kvm::Reg::kRcx, vmm::kvm::Reg::kRdx, vmm::kvm::Reg::kRsi,
-    vmm::kvm::Reg::kRdi};
+inline constexpr std::array<vmm::kvm::Reg, 5> kArgs64 = {vmm::kvm::Reg::kRdi, vmm::kvm::Reg::kRsi,
+                                                         vmm::kvm::Reg::kRdx, vmm::kvm::Reg::kR10,
+                                                         vmm::kvm::Reg::kR8};
+inline constexpr std::array<vmm::kvm::Reg, 5> kArgs32 = {vmm::kvm::Reg::kRbx, vmm::kvm::Reg::kRcx,
+                                                         vmm::kvm::Reg::kRdx, vmm::kvm::Reg::kRsi,
+                                                         vmm::kvm::Reg::kRdi};
 
 inline abi::Request read_request(const vmm::kvm::Vcpu& vcpu) {
     abi::Request request;

@@ -76,8 +76,8 @@ void KvmXenTransport::raise_callback(PerVcpu& vcpu, std::uint8_t) {
 }
 
 void KvmXenTransport::place_vcpu_info(PerVcpu& vcpu, std::optional<vmm::Gpa> gpa) {
-    if (!vcpu.thread.vcpu().set_xen_vcpu_info(
-            gpa ? std::optional(gpa->value) : std::optional<std::uint64_t>())) {
+    if (!vcpu.thread.vcpu().set_xen_vcpu_info(gpa ? std::optional(gpa->value)
+                                                  : std::optional<std::uint64_t>())) {
         // The guest may have moved shared_info on meanwhile; its next place comes after this one.
         vmm::log_debug("vcpu", "vCPU %u: KVM did not take its vcpu_info", vcpu.thread.index());
     }

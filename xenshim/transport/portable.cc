@@ -9,7 +9,6 @@ using vmm::kvm::Reg;
 
 namespace {
 
-
 // KVM's own clock (Documentation/virt/kvm/x86/msr.rst): it fills a pvclock record at the address
 // written here, which is what vcpu_info's time is. Hidden from CPUID, it still works.
 constexpr std::uint32_t kMsrKvmSystemTime = 0x4b564d01;

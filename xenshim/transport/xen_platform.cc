@@ -61,15 +61,14 @@ vmm::Result<void> XenPlatform::set_up(const vmm::kvm::Kvm& kvm) {
         if (leaf.function == 0x80000008) gfn_limit_ = std::uint64_t{1} << ((leaf.eax & 0xff) - 12);
     }
     for (unsigned v = 0; v < machine_.vcpus(); ++v) {
-        auto leaves = guest_cpuid(supported,
-                                  {.profile = config_.domain.profile,
-                                   .base = config_.cpuid_base,
-                                   .msr = config_.cpuid_base,
-                                   .domid = config_.domain.domid,
-                                   .vcpu = v,
-                                   .vcpus = machine_.vcpus(),
-                                   .apic_id = vmm::Machine::apic_id(v),
-                                   .tsc_khz = machine_.vcpu(v).vcpu().tsc_khz()});
+        auto leaves = guest_cpuid(supported, {.profile = config_.domain.profile,
+                                              .base = config_.cpuid_base,
+                                              .msr = config_.cpuid_base,
+                                              .domid = config_.domain.domid,
+                                              .vcpu = v,
+                                              .vcpus = machine_.vcpus(),
+                                              .apic_id = vmm::Machine::apic_id(v),
+                                              .tsc_khz = machine_.vcpu(v).vcpu().tsc_khz()});
         TRY(machine_.vcpu(v).vcpu().set_cpuid(leaves));
     }
     TRY(machine_.vcpu(0).vcpu().set_start_state(config_.start));
@@ -277,8 +276,7 @@ void XenPlatform::remove_ram_page(std::uint64_t gfn) {
 }
 
 void XenPlatform::send_vector(unsigned vcpu, std::uint8_t vector) {
-    const auto sent =
-        machine_.vm().signal_msi(msi_address(vmm::Machine::apic_id(vcpu)), vector);
+    const auto sent = machine_.vm().signal_msi(msi_address(vmm::Machine::apic_id(vcpu)), vector);
     if (!sent) vmm::log_error("upcall", "vCPU %u: %s", vcpu, sent.error().what.c_str());
 }
 
