@@ -196,8 +196,8 @@ Result<void> measure(const Options& options) {
     TRY(machine->vcpu(0).vcpu().set_full_state(state));
 
     auto raw = TRY(RawVm::create({.memory_bytes = kMemory, .xen = options.xen}));
-    auto synced = TRY(
-        RawVm::create({.memory_bytes = kMemory, .xen = options.xen, .sync_registers = true}));
+    auto synced =
+        TRY(RawVm::create({.memory_bytes = kMemory, .xen = options.xen, .sync_registers = true}));
     for (RawVm* vm : {raw.get(), synced.get()}) {
         fill_memory(vm->memory(), trap);
         TRY(vm->set_start());
@@ -219,8 +219,8 @@ Result<void> measure(const Options& options) {
     const Control control{schedule.times(kRaw), schedule.times(kRawAgain)};
     std::printf("transport %s: a raw %s %.0f ns of CPU (median); %u rounds, blocks of %u\n",
                 transport.c_str(), exit,
-                median(of(schedule.times(kRaw), Clock::kCpu)) / schedule.block(),
-                options.rounds, schedule.block());
+                median(of(schedule.times(kRaw), Clock::kCpu)) / schedule.block(), options.rounds,
+                schedule.block());
     print({.name = "null hypercall / raw " + std::string(exit),
            .numerator = schedule.times(kNull),
            .denominator = schedule.times(kRaw),

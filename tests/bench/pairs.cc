@@ -1,11 +1,10 @@
 #include "tests/bench/pairs.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <random>
+#include <time.h>
 
 namespace bench {
 namespace {
@@ -84,10 +83,9 @@ void print(const Comparison& c) {
     const Ratio r = ratio_of(of(c.numerator, c.clock), of(c.denominator, c.clock));
     const Ratio control = ratio_of(of(c.control.again, c.clock), of(c.control.once, c.clock));
     const Ratio other = ratio_of(of(c.numerator, other_clock), of(c.denominator, other_clock));
-    std::printf("%-50s %5.3fx  [%.3f, %.3f]  %s %.3f  p10 %.3f  min %.3f  A/A %.3f",
-                c.name.c_str(), r.median, r.low, r.high,
-                other_clock == Clock::kWall ? "wall" : "cpu", other.median, r.of_p10, r.of_min,
-                control.median);
+    std::printf("%-50s %5.3fx  [%.3f, %.3f]  %s %.3f  p10 %.3f  min %.3f  A/A %.3f", c.name.c_str(),
+                r.median, r.low, r.high, other_clock == Clock::kWall ? "wall" : "cpu", other.median,
+                r.of_p10, r.of_min, control.median);
     if (c.verdict) {
         std::printf("  goal %.2f accept %.2f  ", c.limit.goal, c.limit.accept);
         if (std::abs(control.median - 1) > kControl) {

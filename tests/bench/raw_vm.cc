@@ -1,12 +1,12 @@
 #include "tests/bench/raw_vm.h"
 
+#include <cstring>
 #include <fcntl.h>
+#include <unistd.h>
+#include <vector>
+
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <unistd.h>
-
-#include <cstring>
-#include <vector>
 
 #include "vmm/kvm/linux_kvm.h"
 
@@ -85,8 +85,8 @@ Result<std::unique_ptr<RawVm>> RawVm::create(const Config& config) {
     if (!raw->vcpu_) return errno_error("KVM_CREATE_VCPU");
     const int run_bytes = ::ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
     raw->run_bytes_ = static_cast<std::size_t>(run_bytes);
-    void* run = ::mmap(nullptr, raw->run_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED,
-                       raw->vcpu_.get(), 0);
+    void* run =
+        ::mmap(nullptr, raw->run_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, raw->vcpu_.get(), 0);
     if (run == MAP_FAILED) return errno_error("mapping kvm_run");
     raw->run_ = static_cast<kvm_run*>(run);
     raw->sync_registers_ = config.sync_registers;

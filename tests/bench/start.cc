@@ -3,25 +3,25 @@
 //
 // The guest reads the TSC in its first instruction and sends it over its console. Where the guest's
 // TSC is the host's plus an offset, the offset comes from KVM's debugfs.
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
-#include <x86intrin.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <poll.h>
 #include <random>
+#include <signal.h>
+#include <spawn.h>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "tests/bench/pairs.h"
 #include "tests/bench/raw_vm.h"
@@ -62,8 +62,7 @@ class Process {
         ::posix_spawn_file_actions_init(&actions);
         if (output >= 0) ::posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
         pid_t pid = -1;
-        const int error =
-            ::posix_spawn(&pid, args[0], &actions, nullptr, args.data(), environ);
+        const int error = ::posix_spawn(&pid, args[0], &actions, nullptr, args.data(), environ);
         ::posix_spawn_file_actions_destroy(&actions);
         if (error != 0) return vmm::errno_error(argv[0], vmm::Fault::kUser, error);
         return Process(pid);
@@ -94,8 +93,7 @@ double tsc_per_ns() {
 // What KVM adds to the host's TSC for the vCPU of process `pid`; 0 where debugfs does not say.
 std::int64_t tsc_offset_of(pid_t pid) {
     std::error_code ignored;
-    for (const auto& vm :
-         std::filesystem::directory_iterator("/sys/kernel/debug/kvm", ignored)) {
+    for (const auto& vm : std::filesystem::directory_iterator("/sys/kernel/debug/kvm", ignored)) {
         if (vm.path().filename().string().rfind(std::to_string(pid) + "-", 0) != 0) continue;
         std::ifstream file(vm.path() / "vcpu0" / "tsc-offset");
         std::int64_t offset = 0;
@@ -115,10 +113,9 @@ Result<Guest> start_guest(const Options& options, double tsc_rate) {
     if (::pipe2(ends, O_CLOEXEC) != 0) return vmm::errno_error("pipe2");
     vmm::Fd from(ends[0]), to(ends[1]);
     const std::uint64_t before = __rdtsc();
-    auto process = TRY(Process::spawn(
-        {options.xenolith, "run", "--kernel", options.guest, "--memory", "128M", "--transport",
-         options.transport},
-        to.get()));
+    auto process = TRY(Process::spawn({options.xenolith, "run", "--kernel", options.guest,
+                                       "--memory", "128M", "--transport", options.transport},
+                                      to.get()));
     to = vmm::Fd();
     std::uint64_t tsc = 0;
     const auto got = ::read(from.get(), &tsc, sizeof tsc);
@@ -189,10 +186,11 @@ Result<void> measure_start(const Options& options) {
     const auto ms = [](const std::vector<double>& v) { return median(v) / 1e6; };
     const auto wall = of(ours, Clock::kWall);
     const auto limit_wall = of(limit, Clock::kWall);
-    std::printf("start, 1 vCPU and 128 MiB: ours %.2f ms (min %.2f), limit %.2f ms (min %.2f), of "
-                "that the raw VM %.2f ms; CPU of the whole run %.2f ms; %u rounds\n",
-                ms(wall), smallest(wall) / 1e6, ms(limit_wall), smallest(limit_wall) / 1e6,
-                ms(raw), ms(of(ours, Clock::kCpu)), options.rounds);
+    std::printf(
+        "start, 1 vCPU and 128 MiB: ours %.2f ms (min %.2f), limit %.2f ms (min %.2f), of "
+        "that the raw VM %.2f ms; CPU of the whole run %.2f ms; %u rounds\n",
+        ms(wall), smallest(wall) / 1e6, ms(limit_wall), smallest(limit_wall) / 1e6, ms(raw),
+        ms(of(ours, Clock::kCpu)), options.rounds);
     print({.name = "exec to first instruction / true + raw set-up",
            .numerator = ours,
            .denominator = limit,

@@ -13,7 +13,7 @@ using config::ExitStatus;
 
 namespace {
 
-enum class Need { kRequired, kPortable, kOptional };
+enum class Need { kRequired, kOptional };
 
 struct Row {
     kvm::Cap cap;
@@ -51,8 +51,6 @@ constexpr Row kRows[] = {
      kNewerKernel},
     {kvm::Cap::kBinaryStats, 1, "KVM_CAP_BINARY_STATS_FD", Need::kOptional,
      "noticing a guest whose inline hypercalls cannot be caught", kNewerKernel},
-    {kvm::Cap::kXcrs, 1, "KVM_CAP_XCRS", Need::kOptional, "presetting XCR0 on nested hosts",
-     kNewerKernel},
 };
 
 }  // namespace

@@ -16,8 +16,6 @@ namespace {
 long number_of(Cap cap) {
     switch (cap) {
         case Cap::kUserMemory: return KVM_CAP_USER_MEMORY;
-        case Cap::kSetTssAddr: return KVM_CAP_SET_TSS_ADDR;
-        case Cap::kIrqRouting: return KVM_CAP_IRQ_ROUTING;
         case Cap::kSignalMsi: return KVM_CAP_SIGNAL_MSI;
         case Cap::kSplitIrqchip: return KVM_CAP_SPLIT_IRQCHIP;
         case Cap::kX2apicApi: return KVM_CAP_X2APIC_API;
@@ -26,15 +24,10 @@ long number_of(Cap cap) {
         case Cap::kImmediateExit: return KVM_CAP_IMMEDIATE_EXIT;
         case Cap::kUserSpaceMsr: return KVM_CAP_X86_USER_SPACE_MSR;
         case Cap::kMsrFilter: return KVM_CAP_X86_MSR_FILTER;
-        case Cap::kReadonlyMem: return KVM_CAP_READONLY_MEM;
         case Cap::kBinaryStats: return KVM_CAP_BINARY_STATS_FD;
-        case Cap::kNrMemslots: return KVM_CAP_NR_MEMSLOTS;
         case Cap::kMaxVcpus: return KVM_CAP_MAX_VCPUS;
         case Cap::kMaxVcpuId: return KVM_CAP_MAX_VCPU_ID;
-        case Cap::kAdjustClock: return KVM_CAP_ADJUST_CLOCK;
-        case Cap::kGetTscKhz: return KVM_CAP_GET_TSC_KHZ;
         case Cap::kVcpuEvents: return KVM_CAP_VCPU_EVENTS;
-        case Cap::kXcrs: return KVM_CAP_XCRS;
     }
     return 0;
 }

@@ -22,8 +22,6 @@ namespace vmm::kvm {
 // Capabilities that we ask about, by the names of the API document.
 enum class Cap {
     kUserMemory,
-    kSetTssAddr,
-    kIrqRouting,
     kSignalMsi,
     kSplitIrqchip,
     kX2apicApi,
@@ -32,15 +30,10 @@ enum class Cap {
     kImmediateExit,
     kUserSpaceMsr,
     kMsrFilter,
-    kReadonlyMem,
     kBinaryStats,
-    kNrMemslots,
     kMaxVcpus,
     kMaxVcpuId,
-    kAdjustClock,
-    kGetTscKhz,
     kVcpuEvents,
-    kXcrs,
 };
 
 struct CpuidLeaf {
@@ -235,7 +228,6 @@ class Vcpu {
     bool write_msr(std::uint32_t index, std::uint64_t value);
     MpState mp_state();
     void set_mp_state(MpState state);
-    bool set_xcr0(std::uint64_t value);
     std::uint32_t tsc_khz() const;
     // A counter of KVM's binary statistics ("hypercalls"), if this kernel has it and they were
     // opened before the vCPU ran: for opening, KVM takes the lock that a vCPU holds while it runs
@@ -245,16 +237,8 @@ class Vcpu {
 
     bool set_xen_vcpu_info(std::optional<std::uint64_t> gpa);
     bool set_xen_vcpu_id(std::uint32_t id);
-    bool set_xen_upcall_vector(std::uint8_t vector);
     bool set_xen_runstate(std::optional<std::uint64_t> gpa);
     bool set_xen_vcpu_time(std::optional<std::uint64_t> gpa);
-    // Times in ns: running, runnable, blocked, offline; as of entry_time.
-    struct Runstate {
-        std::uint32_t state = 0;
-        std::uint64_t entry_time_ns = 0;
-        std::uint64_t time_ns[4] = {};
-    };
-    std::optional<Runstate> xen_runstate();
 
   private:
     Vcpu(Fd fd, kvm_run* run, std::size_t run_size, unsigned id);

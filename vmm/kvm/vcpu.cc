@@ -398,14 +398,6 @@ void Vcpu::set_mp_state(MpState state) {
     [[maybe_unused]] const int ignored = ::ioctl(fd_.get(), KVM_SET_MP_STATE, &to);
 }
 
-bool Vcpu::set_xcr0(std::uint64_t value) {
-    kvm_xcrs xcrs{};
-    xcrs.nr_xcrs = 1;
-    xcrs.xcrs[0].xcr = 0;
-    xcrs.xcrs[0].value = value;
-    return ::ioctl(fd_.get(), KVM_SET_XCRS, &xcrs) == 0;
-}
-
 std::uint32_t Vcpu::tsc_khz() const {
     const int khz = ::ioctl(fd_.get(), KVM_GET_TSC_KHZ, 0);
     return khz > 0 ? static_cast<std::uint32_t>(khz) : 0;
@@ -475,23 +467,6 @@ bool Vcpu::set_xen_vcpu_id(std::uint32_t id) {
     attr.type = KVM_XEN_VCPU_ATTR_TYPE_VCPU_ID;
     attr.u.vcpu_id = id;
     return set_attr(fd_.get(), attr);
-}
-
-bool Vcpu::set_xen_upcall_vector(std::uint8_t vector) {
-    kvm_xen_vcpu_attr attr{};
-    attr.type = KVM_XEN_VCPU_ATTR_TYPE_UPCALL_VECTOR;
-    attr.u.vector = vector;
-    return set_attr(fd_.get(), attr);
-}
-
-std::optional<Vcpu::Runstate> Vcpu::xen_runstate() {
-    kvm_xen_vcpu_attr attr{};
-    attr.type = KVM_XEN_VCPU_ATTR_TYPE_RUNSTATE_DATA;
-    if (::ioctl(fd_.get(), KVM_XEN_VCPU_GET_ATTR, &attr) != 0) return std::nullopt;
-    const auto& r = attr.u.runstate;
-    return Runstate{.state = static_cast<std::uint32_t>(r.state),
-                    .entry_time_ns = r.state_entry_time,
-                    .time_ns = {r.time_running, r.time_runnable, r.time_blocked, r.time_offline}};
 }
 
 }  // namespace vmm::kvm

@@ -114,6 +114,16 @@ void VcpuThread::set_running() {
     awaits_sipi_ = false;
 }
 
+// KVM tells of a SIPI with EAGAIN, but a signal at that moment hides it, and asking for the state
+// may be what makes KVM accept the SIPI: so it is asked for before each entry until it has come.
+void VcpuThread::notice_sipi() {
+    if (!awaits_sipi_) return;
+    const auto state = vcpu_->mp_state();
+    if (state == kvm::MpState::kUninitialized || state == kvm::MpState::kInitReceived) return;
+    awaits_sipi_ = false;
+    machine_.platform_->ap_started(*this);
+}
+
 bool VcpuThread::attend() {
     const std::uint32_t wanted = requests_.exchange(0);
     if ((wanted & kStopRequest) != 0 || machine_.stopping()) return false;
@@ -222,7 +232,7 @@ void VcpuThread::main() {
             {.kind = StopCause::Kind::kError,
              .error = Error{Fault::kHost, std::string("timer_create: ") + std::strerror(errno)}});
     }
-    awaits_sipi_ = vcpu_->mp_state() == kvm::MpState::kUninitialized;
+    awaits_sipi_ = index_ != 0;
     machine_.platform_->vcpu_ready(*this);
 
     while (!machine_.stopping()) {
@@ -235,14 +245,10 @@ void VcpuThread::main() {
             leave = !attend();
         }
         if (leave) break;
+        notice_sipi();
         in_guest_ = true;
         const kvm::ExitReason reason = vcpu_->run();
         in_guest_ = false;
-        if (awaits_sipi_ && vcpu_->mp_state() != kvm::MpState::kUninitialized) {
-            // KVM tells of a SIPI with EAGAIN, but a signal at that moment hides it.
-            awaits_sipi_ = false;
-            machine_.platform_->ap_started(*this);
-        }
         if (reason == kvm::ExitReason::kInterrupted) continue;
         exits_.store(exits_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
         if (!handle(reason)) break;

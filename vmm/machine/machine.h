@@ -115,6 +115,7 @@ class VcpuThread {
     void main();
     bool attend();  // false: stop
     bool handle(kvm::ExitReason reason);
+    void notice_sipi();
     void do_pio();
     void do_mmio();
     void inspect();
