@@ -104,14 +104,12 @@ void Domain::shutdown(std::uint8_t reason) {
 }
 
 void Domain::vcpu_down(unsigned id) {
-    vcpus_[id].up = false;
-    const bool any =
-        std::any_of(vcpus_.begin(), vcpus_.end(), [](const DomainVcpu& v) { return v.up.load(); });
-    if (!any) {
-        shutdown(SHUTDOWN_poweroff);
-        return;
-    }
+    // In this order: whoever sees it down and brings it up again comes after the stop.
     ports_.stop_vcpu(id);
+    vcpus_[id].up = false;
+    const bool any = std::any_of(vcpus_.begin(), vcpus_.end(),
+                                 [](const DomainVcpu& v) { return v.up.load(); });
+    if (!any) shutdown(SHUTDOWN_poweroff);
 }
 
 GuestResult<std::uint32_t> Domain::watchdog(std::uint32_t id, std::uint32_t seconds) {
