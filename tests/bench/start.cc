@@ -37,7 +37,7 @@ constexpr std::uint64_t kGuestMemory = 128 << 20;
 
 struct Options {
     std::string xenolith, guest, transport = "auto";
-    unsigned rounds = 200;
+    unsigned rounds = 600;
     bool smoke = false;
     bool verbose = false;
 };

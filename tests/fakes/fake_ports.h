@@ -109,7 +109,8 @@ class FakePorts final : public Ports {
     bool in_slot(std::uint64_t gfn) const override { return slot_of(gfn).has_value(); }
     void free_pages(std::uint64_t gfn, std::uint64_t count) override {
         const auto slot = slot_of(gfn);
-        if (slot && !slot->region->punch(offset_in(*slot, gfn), count * vmm::kPageSize)) std::abort();
+        if (slot && !slot->region->punch(offset_in(*slot, gfn), count * vmm::kPageSize))
+            std::abort();
     }
     bool add_ram_page(std::uint64_t gfn) override { return take_pool_page(gfn, nullptr); }
     void remove_ram_page(std::uint64_t gfn) override { give_pool_page(gfn); }

@@ -48,7 +48,7 @@ using abi::Width;
 class TestDomain {
   public:
     static constexpr std::uint16_t kDomid = 2;
-    static constexpr std::uint64_t kScratch = 0x100000;   // where put() puts
+    static constexpr std::uint64_t kScratch = 0x100000;      // where put() puts
     static constexpr std::uint64_t kUnmapped = 0x6000'0000;  // linear and without translation
     static constexpr std::uint64_t kHoleGfn = 0x7fff0;
     static constexpr std::uint64_t kRamGfn = 0x7000;  // a page of RAM that put() never uses
@@ -100,8 +100,8 @@ class TestDomain {
     template <class T>
     T get(vmm::Gva at) {
         T value{};
-        EXPECT_TRUE(ports.memory.read(vmm::Gpa{at.value},
-                                      std::as_writable_bytes(std::span(&value, 1))));
+        EXPECT_TRUE(
+            ports.memory.read(vmm::Gpa{at.value}, std::as_writable_bytes(std::span(&value, 1))));
         return value;
     }
     template <class T>
@@ -244,8 +244,8 @@ inline std::string width_name(const testing::TestParamInfo<Width>& info) {
     return info.param == Width::k64 ? "W64" : "W32";
 }
 
-#define XENOLITH_BOTH_WIDTHS(Suite)                                                       \
-    INSTANTIATE_TEST_SUITE_P(, Suite,                                                     \
+#define XENOLITH_BOTH_WIDTHS(Suite)                                                               \
+    INSTANTIATE_TEST_SUITE_P(, Suite,                                                             \
                              testing::Values(xenshim::abi::Width::k32, xenshim::abi::Width::k64), \
                              xenshim::fakes::width_name)
 

@@ -119,7 +119,19 @@ Result<void> Vcpu::set_full_state(const FullState& state) {
     return {};
 }
 
+void Vcpu::bring_system_registers(bool on) {
+    run_->kvm_valid_regs = on ? kSyncSets : std::uint64_t{KVM_SYNC_X86_REGS};
+}
+
+const kvm_sregs& Vcpu::sregs() const {
+    if (!sregs_fresh_) {
+        sregs_fresh_ = ::ioctl(fd_.get(), KVM_GET_SREGS, &run_->s.regs.sregs) == 0;
+    }
+    return run_->s.regs.sregs;
+}
+
 ExitReason Vcpu::run() {
+    sregs_fresh_ = (run_->kvm_valid_regs & KVM_SYNC_X86_SREGS) != 0;
     if (::ioctl(fd_.get(), KVM_RUN, 0) != 0) {
         if (errno == EINTR) return ExitReason::kInterrupted;
         if (errno == EAGAIN) return ExitReason::kAgain;
@@ -264,7 +276,7 @@ void Vcpu::set(Reg reg, std::uint64_t value) {
 }
 
 PagingState Vcpu::paging() const {
-    const auto& s = run_->s.regs.sregs;
+    const kvm_sregs& s = sregs();
     return {.cr0 = s.cr0,
             .cr3 = s.cr3,
             .cr4 = s.cr4,
@@ -273,16 +285,16 @@ PagingState Vcpu::paging() const {
 }
 
 bool Vcpu::in_64bit_code() const {
-    const auto& s = run_->s.regs.sregs;
+    const kvm_sregs& s = sregs();
     return (s.efer & (1u << 10)) != 0 && s.cs.l != 0;
 }
 
 bool Vcpu::in_protected_mode() const {
-    return (run_->s.regs.sregs.cr0 & 1) != 0;
+    return (sregs().cr0 & 1) != 0;
 }
 
 unsigned Vcpu::cpl() const {
-    return run_->s.regs.sregs.ss.dpl;
+    return sregs().ss.dpl;
 }
 
 bool Vcpu::interrupts_enabled() const {
@@ -290,10 +302,9 @@ bool Vcpu::interrupts_enabled() const {
 }
 
 void Vcpu::refresh() {
-    if (::ioctl(fd_.get(), KVM_GET_REGS, &run_->s.regs.regs) != 0 ||
-        ::ioctl(fd_.get(), KVM_GET_SREGS, &run_->s.regs.sregs) != 0) {
-        return;  // cannot fail with a valid descriptor; the old values stay
-    }
+    // Cannot fail with a valid descriptor; the old values would stay.
+    [[maybe_unused]] const int ignored = ::ioctl(fd_.get(), KVM_GET_REGS, &run_->s.regs.regs);
+    sregs_fresh_ = false;
 }
 
 bool Vcpu::inject_if_ready(std::uint8_t vector) {

@@ -44,6 +44,11 @@ void set_bits(Entry* entry, Entry seen, std::uint64_t bits) {
     }
 }
 
+struct Walked {
+    Gpa gpa;
+    bool write_needs_no_walk;  // a write would be allowed and change no table
+};
+
 template <class Entry>
 struct Level {
     unsigned shift;       // lowest address bit that indexes this table
@@ -53,7 +58,7 @@ struct Level {
 };
 
 template <class Entry, std::size_t N>
-std::optional<Gpa> walk_levels(GuestMemory& memory, const PagingState& p, std::uint64_t va,
+std::optional<Walked> walk_levels(GuestMemory& memory, const PagingState& p, std::uint64_t va,
                                std::uint64_t table, const Level<Entry> (&levels)[N],
                                Access access) {
     Rights rights;
@@ -81,7 +86,8 @@ std::optional<Gpa> walk_levels(GuestMemory& memory, const PagingState& p, std::u
                 // PSE-36: bits 13 to 20 of a 4 MiB entry are address bits 32 to 39.
                 if (large) base |= (std::uint64_t{entry} & 0x001f'e000) << 19;
             }
-            return Gpa{base | (va & page_mask)};
+            const bool dirty = access == Access::kWrite || (entry & kDirty) != 0;
+            return Walked{{base | (va & page_mask)}, dirty && allowed(p, rights, Access::kWrite)};
         }
         if (level.carries_rights) set_bits(at, entry, kAccessed);
         table = entry & kAddress;
@@ -89,11 +95,9 @@ std::optional<Gpa> walk_levels(GuestMemory& memory, const PagingState& p, std::u
     return std::nullopt;
 }
 
-}  // namespace
-
-std::optional<Gpa> walk(GuestMemory& memory, const PagingState& p, Gva at, Access access) {
+std::optional<Walked> walk_any(GuestMemory& memory, const PagingState& p, Gva at, Access access) {
     const std::uint64_t va = at.value;
-    if ((p.cr0 & kCr0Pg) == 0 || (p.cr0 & kCr0Pe) == 0) return Gpa{va & 0xffff'ffff};
+    if ((p.cr0 & kCr0Pg) == 0 || (p.cr0 & kCr0Pe) == 0) return Walked{{va & 0xffff'ffff}, true};
     if ((p.efer & kEferLma) != 0) {
         // A non-canonical address (bits 63 to 47 not all equal) has no translation.
         const std::uint64_t upper = va >> 47;
@@ -112,23 +116,44 @@ std::optional<Gpa> walk(GuestMemory& memory, const PagingState& p, Gva at, Acces
     return walk_levels(memory, p, va & 0xffff'ffff, p.cr3 & 0xffff'f000, legacy, access);
 }
 
-bool read_virtual(GuestMemory& memory, const PagingState& paging, Gva at, std::span<std::byte> to) {
+}  // namespace
+
+std::optional<Gpa> walk(GuestMemory& memory, const PagingState& paging, Gva at, Access access) {
+    const auto walked = walk_any(memory, paging, at, access);
+    if (!walked) return std::nullopt;
+    return walked->gpa;
+}
+
+std::optional<Gpa> LinearMemory::translate(Gva at, Access access) {
+    const std::uint64_t page = at.value >> kPageShift;
+    if (known_ && known_virtual_ == page && (known_writable_ || access == Access::kRead)) {
+        return Gpa{(known_physical_ << kPageShift) | at.offset()};
+    }
+    const auto walked = walk_any(memory_, paging_, at, access);
+    if (!walked) return std::nullopt;
+    known_ = true;
+    known_writable_ = walked->write_needs_no_walk;
+    known_virtual_ = page;
+    known_physical_ = walked->gpa.gfn();
+    return walked->gpa;
+}
+
+bool LinearMemory::read(Gva at, std::span<std::byte> to) {
     while (!to.empty()) {
         const std::uint64_t n = std::min<std::uint64_t>(to.size(), kPageSize - at.offset());
-        const auto gpa = walk(memory, paging, at, Access::kRead);
-        if (!gpa || !memory.read(*gpa, to.first(n))) return false;
+        const auto gpa = translate(at, Access::kRead);
+        if (!gpa || !memory_.read(*gpa, to.first(n))) return false;
         to = to.subspan(n);
         at = at + n;
     }
     return true;
 }
 
-bool write_virtual(GuestMemory& memory, const PagingState& paging, Gva at,
-                   std::span<const std::byte> from) {
+bool LinearMemory::write(Gva at, std::span<const std::byte> from) {
     while (!from.empty()) {
         const std::uint64_t n = std::min<std::uint64_t>(from.size(), kPageSize - at.offset());
-        const auto gpa = walk(memory, paging, at, Access::kWrite);
-        if (!gpa || !memory.write(*gpa, from.first(n))) return false;
+        const auto gpa = translate(at, Access::kWrite);
+        if (!gpa || !memory_.write(*gpa, from.first(n))) return false;
         from = from.subspan(n);
         at = at + n;
     }

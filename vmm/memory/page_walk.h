@@ -27,9 +27,26 @@ enum class Access { kRead, kWrite };
 // dirty bits that the CPU would set.
 std::optional<Gpa> walk(GuestMemory& memory, const PagingState& paging, Gva at, Access access);
 
-// Copies between host and guest virtual memory, page by page. `copied` bytes are always a prefix.
-bool read_virtual(GuestMemory& memory, const PagingState& paging, Gva at, std::span<std::byte> to);
-bool write_virtual(GuestMemory& memory, const PagingState& paging, Gva at,
-                   std::span<const std::byte> from);
+// A guest's linear address space for the length of one hypercall: it remembers the last page that
+// it walked to, so that an argument which is read and written back is walked to once. The guest may
+// change its tables at any time, so nothing is remembered longer.
+class LinearMemory {
+  public:
+    LinearMemory(GuestMemory& memory, const PagingState& paging)
+        : memory_(memory), paging_(paging) {}
+
+    // Copies, page by page; false when a byte cannot be had. What was copied is a prefix.
+    bool read(Gva at, std::span<std::byte> to);
+    bool write(Gva at, std::span<const std::byte> from);
+    std::optional<Gpa> translate(Gva at, Access access);
+
+  private:
+    GuestMemory& memory_;
+    const PagingState paging_;
+    bool known_ = false;
+    bool known_writable_ = false;
+    std::uint64_t known_virtual_ = 0;   // page numbers
+    std::uint64_t known_physical_ = 0;
+};
 
 }  // namespace vmm

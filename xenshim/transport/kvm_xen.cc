@@ -51,6 +51,9 @@ void KvmXenTransport::hypercall(PerVcpu& vcpu) {
     // Where the instruction is: not RIP less its length afterwards, for prefixes are legal.
     const std::uint64_t rip = kvm.get(Reg::kRip);
     const abi::Reply reply = run(vcpu, request);
+    // The exit itself says the mode and the privilege; the control registers are needed only to
+    // walk to an argument. A vCPU that passed one in this call most likely will in the next.
+    kvm.bring_system_registers(vcpu.access.used());
     if (const auto* finish = std::get_if<abi::Finish>(&reply)) {
         *exit.result = result_register(request.width, finish->result);
     } else if (const auto* again = std::get_if<abi::Reissue>(&reply)) {

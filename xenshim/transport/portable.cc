@@ -118,6 +118,7 @@ constexpr const char* kInlineHint =
 void PortableTransport::inspect_transport(PerVcpu& vcpu) {
     auto& kvm = vcpu.thread.vcpu();
     std::array<std::uint8_t, 3> code{};
+    vcpu.access.begin();
     if (!vcpu.access.read({kvm.get(Reg::kRip)}, std::as_writable_bytes(std::span(code)))) return;
     if (code[0] != 0x0f || code[1] != 0x01 || (code[2] != 0xc1 && code[2] != 0xd9)) return;
     machine().stop({.kind = vmm::StopCause::Kind::kError,

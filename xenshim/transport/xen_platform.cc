@@ -3,7 +3,6 @@
 #include <ctime>
 
 #include "vmm/base/log.h"
-#include "vmm/memory/page_walk.h"
 #include "xenshim/transport/cpuid_leaves.h"
 #include "xenshim/transport/hypercall_registers.h"
 
@@ -31,15 +30,15 @@ constexpr std::uint64_t kMtrrEnabledWriteBack = 0x806;
 // ---- guest memory -------------------------------------------------------------------------------
 
 bool XenPlatform::Access::read(vmm::Gva at, std::span<std::byte> to) {
-    return vmm::read_virtual(memory_, vcpu_.paging(), at, to);
+    return linear().read(at, to);
 }
 
 bool XenPlatform::Access::write(vmm::Gva at, std::span<const std::byte> from) {
-    return vmm::write_virtual(memory_, vcpu_.paging(), at, from);
+    return linear().write(at, from);
 }
 
 std::optional<vmm::Gpa> XenPlatform::Access::translate(vmm::Gva at) {
-    return vmm::walk(memory_, vcpu_.paging(), at, vmm::Access::kWrite);
+    return linear().translate(at, vmm::Access::kWrite);
 }
 
 // ---- set-up -------------------------------------------------------------------------------------
@@ -117,6 +116,7 @@ bool XenPlatform::is_trap(PerVcpu& vcpu, std::uint64_t rip) {
     auto& slot = known[(rip >> 5) % known.size()];
     if (slot == rip) return true;
     std::array<std::uint8_t, kPortTrap.size()> code{};
+    vcpu.access.begin();
     if (!vcpu.access.read({rip - kPortTrap.size()}, std::as_writable_bytes(std::span(code))) ||
         code != kPortTrap) {
         return false;

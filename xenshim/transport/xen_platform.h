@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "vmm/machine/machine.h"
+#include "vmm/memory/page_walk.h"
 #include "xenshim/domain/domain.h"
 #include "xenshim/hypercall/dispatcher.h"
 #include "xenshim/transport/hypercall_page.h"
@@ -68,13 +69,23 @@ class XenPlatform : public vmm::Platform, protected Ports {
     class Access final : public GuestAccess {
       public:
         Access(vmm::GuestMemory& memory, vmm::kvm::Vcpu& vcpu) : memory_(memory), vcpu_(vcpu) {}
+        // A new call begins: nothing that was learnt of the guest's page tables holds any more.
+        void begin() { linear_.reset(); }
+        // Whether this call has looked at the caller's memory.
+        bool used() const { return linear_.has_value(); }
         bool read(vmm::Gva at, std::span<std::byte> to) override;
         bool write(vmm::Gva at, std::span<const std::byte> from) override;
         std::optional<vmm::Gpa> translate(vmm::Gva at) override;
 
       private:
+        vmm::LinearMemory& linear() {
+            if (!linear_) linear_.emplace(memory_, vcpu_.paging());
+            return *linear_;
+        }
+
         vmm::GuestMemory& memory_;
         vmm::kvm::Vcpu& vcpu_;
+        std::optional<vmm::LinearMemory> linear_;
     };
 
     struct PerVcpu {
@@ -97,6 +108,7 @@ class XenPlatform : public vmm::Platform, protected Ports {
 
     // Runs a hypercall that a transport decoded; the reply is the transport's to write.
     abi::Reply run(PerVcpu& vcpu, const abi::Request& request) {
+        vcpu.access.begin();
         return run_hypercall(*domain_, vcpu.access, vcpu.preemption, vcpu.thread.index(), request);
     }
     // Block{}: puts the vCPU to sleep; registers have their final values.

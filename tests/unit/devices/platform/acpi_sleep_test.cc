@@ -42,8 +42,8 @@ TEST_F(Sleep, OnlySleepEnableWithItsTypePowersOff) {
 }
 
 TEST_F(Sleep, OtherPortsPowerNothingOff) {
-    for (const std::uint64_t port : {kEvent, kEvent + 2, kGpe, kGpe + 2}) {
-        write(port, 2, kSleep | (kS5 << 10));
+    for (const int port : {kEvent + 0, kEvent + 2, kGpe + 0, kGpe + 2}) {
+        write(static_cast<std::uint64_t>(port), 2, kSleep | (kS5 << 10));
     }
     EXPECT_EQ(offs, 0u);
 }

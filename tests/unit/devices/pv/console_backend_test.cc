@@ -1,15 +1,14 @@
 // The PV console's ring, with a guest that keeps the rules and with one that does not.
 #include "devices/pv/console_backend.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <array>
 #include <csignal>
 #include <cstring>
+#include <fcntl.h>
 #include <random>
 #include <string>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -37,9 +36,7 @@ TEST(ConsoleRing, LiesWhereXensHeadersSay) {
 
 class Console : public testing::Test {
   protected:
-    Console() : backend(page.data() + kGuard, [this] { ++notified; }) {
-        page.fill(std::byte{0});
-    }
+    Console() : backend(page.data() + kGuard, [this] { ++notified; }) { page.fill(std::byte{0}); }
     ~Console() override {
         // Nothing around the page was touched.
         for (std::size_t i = 0; i < kGuard; ++i) {
@@ -68,8 +65,8 @@ class Console : public testing::Test {
         std::string out;
         std::uint32_t cons = get(ConsoleRing::kInCons);
         while (cons != get(ConsoleRing::kInProd)) {
-            out += static_cast<char>(
-                page[kGuard + ConsoleRing::kIn + cons++ % ConsoleRing::kInSize]);
+            out +=
+                static_cast<char>(page[kGuard + ConsoleRing::kIn + cons++ % ConsoleRing::kInSize]);
         }
         set(ConsoleRing::kInCons, cons);
         return out;
@@ -177,7 +174,7 @@ TEST_F(Console, AnyIndicesAtAllStayInsideThePage) {
     std::mt19937 random(1);
     for (unsigned n = 0; n < 5000; ++n) {
         for (std::uint32_t at = ConsoleRing::kInCons; at <= ConsoleRing::kOutProd; at += 4) {
-            set(at, random());
+            set(at, static_cast<std::uint32_t>(random()));
         }
         EXPECT_LE(peek(4096).size(), std::size_t{ConsoleRing::kOutSize});
         EXPECT_LE(give(std::string(random() % 2000, 'i')), std::size_t{ConsoleRing::kInSize});
@@ -186,7 +183,8 @@ TEST_F(Console, AnyIndicesAtAllStayInsideThePage) {
     }
 }
 
-// ---- pump_output ----------------------------------------------------------------------------------
+// ---- pump_output
+// ----------------------------------------------------------------------------------
 
 struct Pipe {
     Pipe() {

@@ -1,15 +1,14 @@
 // Results, descriptors that close themselves, and the log.
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <fcntl.h>
 #include <fstream>
 #include <iterator>
 #include <memory>
 #include <string>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -21,7 +20,8 @@
 namespace vmm {
 namespace {
 
-// ---- Expected -------------------------------------------------------------------------------------
+// ---- Expected
+// -------------------------------------------------------------------------------------
 
 Expected<int, std::string> half(int n) {
     if (n % 2 != 0) return Failure{std::string("odd")};
@@ -78,7 +78,8 @@ TEST(Error, SaysWhoseFaultItIsAndWhatFailed) {
     EXPECT_EQ(failed.error().fault, Fault::kUser);
 }
 
-// ---- Fd -------------------------------------------------------------------------------------------
+// ---- Fd
+// -------------------------------------------------------------------------------------------
 
 bool is_open(int fd) {
     return ::fcntl(fd, F_GETFD) >= 0;
@@ -121,7 +122,8 @@ TEST(Fd, MovesWithoutClosing) {
     EXPECT_EQ(c.get(), -1);
 }
 
-// ---- the log --------------------------------------------------------------------------------------
+// ---- the log
+// --------------------------------------------------------------------------------------
 
 class Log : public testing::Test {
   protected:
@@ -152,10 +154,9 @@ TEST_F(Log, NamesLevelAndSubsystem) {
     log_warn("b", "two %s", "2");
     log_info("c", "three");
     log_debug("d", "four");
-    EXPECT_EQ(lines(), (std::vector<std::string>{"xenolith: error: a: one 1",
-                                                 "xenolith: warn: b: two 2",
-                                                 "xenolith: info: c: three",
-                                                 "xenolith: debug: d: four"}));
+    EXPECT_EQ(lines(),
+              (std::vector<std::string>{"xenolith: error: a: one 1", "xenolith: warn: b: two 2",
+                                        "xenolith: info: c: three", "xenolith: debug: d: four"}));
 }
 
 TEST_F(Log, TheLevelDecides) {

@@ -118,7 +118,8 @@ TEST(IoAccess, AllOnesFollowTheSize) {
     EXPECT_EQ((IoAccess{0, 100}.all_ones()), 0xffff'ffffu);
 }
 
-// ---- CountedList ----------------------------------------------------------------------------------
+// ---- CountedList
+// ----------------------------------------------------------------------------------
 
 struct KvmEntry {
     std::uint32_t a;

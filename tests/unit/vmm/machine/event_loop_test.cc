@@ -2,11 +2,10 @@
 #include "vmm/machine/event_loop.h"
 
 #include <fcntl.h>
-#include <poll.h>
-#include <unistd.h>
-
 #include <future>
+#include <poll.h>
 #include <string>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 

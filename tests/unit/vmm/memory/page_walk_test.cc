@@ -256,9 +256,10 @@ TEST_F(Walk64, FourKilobytePages) {
 }
 
 TEST_F(Walk64, EachLevelMustBePresent) {
-    for (const auto& [table, index] :
-         {std::pair<std::uint64_t, std::uint64_t>{0x1000, 273}, {0x2000, 0}, {0x3000, 31},
-          {0x4000, 15}}) {
+    for (const auto& [table, index] : {std::pair<std::uint64_t, std::uint64_t>{0x1000, 273},
+                                       {0x2000, 0},
+                                       {0x3000, 31},
+                                       {0x4000, 15}}) {
         const std::uint64_t entry = entry64(table, index);
         set64(table, index, entry & ~kP);
         EXPECT_FALSE(read(kLinear).has_value()) << table;
@@ -268,9 +269,10 @@ TEST_F(Walk64, EachLevelMustBePresent) {
 }
 
 TEST_F(Walk64, EachLevelMustAllowWriting) {
-    for (const auto& [table, index] :
-         {std::pair<std::uint64_t, std::uint64_t>{0x1000, 273}, {0x2000, 0}, {0x3000, 31},
-          {0x4000, 15}}) {
+    for (const auto& [table, index] : {std::pair<std::uint64_t, std::uint64_t>{0x1000, 273},
+                                       {0x2000, 0},
+                                       {0x3000, 31},
+                                       {0x4000, 15}}) {
         const std::uint64_t entry = entry64(table, index);
         set64(table, index, entry & ~kW);
         EXPECT_FALSE(write(kLinear).has_value()) << table;
@@ -318,9 +320,10 @@ TEST_F(Walk64, PageSizeInTheLastLevelIsThePat) {
 }
 
 TEST_F(Walk64, NoExecuteIsReservedUntilEnabled) {
-    for (const auto& [table, index] :
-         {std::pair<std::uint64_t, std::uint64_t>{0x1000, 273}, {0x2000, 0}, {0x3000, 31},
-          {0x4000, 15}}) {
+    for (const auto& [table, index] : {std::pair<std::uint64_t, std::uint64_t>{0x1000, 273},
+                                       {0x2000, 0},
+                                       {0x3000, 31},
+                                       {0x4000, 15}}) {
         const std::uint64_t entry = entry64(table, index);
         set64(table, index, entry | kNx);
         EXPECT_TRUE(read(kLinear).has_value()) << table;
@@ -334,9 +337,10 @@ TEST_F(Walk64, NoExecuteIsReservedUntilEnabled) {
 TEST_F(Walk64, SmapAtEveryLevel) {
     paging.cr4 |= kSmap;
     EXPECT_TRUE(read(kLinear).has_value());  // supervisor pages
-    for (const auto& [table, index] :
-         {std::pair<std::uint64_t, std::uint64_t>{0x1000, 273}, {0x2000, 0}, {0x3000, 31},
-          {0x4000, 15}}) {
+    for (const auto& [table, index] : {std::pair<std::uint64_t, std::uint64_t>{0x1000, 273},
+                                       {0x2000, 0},
+                                       {0x3000, 31},
+                                       {0x4000, 15}}) {
         set64(table, index, entry64(table, index) | kU);
     }
     EXPECT_FALSE(read(kLinear).has_value());
@@ -371,8 +375,8 @@ TEST_F(Walk64, Cr3sPcidIsNoAddress) {
 }
 
 TEST_F(Walk64, TablesOutsideMemoryTranslateNothing) {
-    for (const std::uint64_t nowhere : std::initializer_list<std::uint64_t>{
-             0x80'0000, 0x2'0000'0000, 0x000f'ffff'ffff'f000}) {
+    for (const std::uint64_t nowhere :
+         std::initializer_list<std::uint64_t>{0x80'0000, 0x2'0000'0000, 0x000f'ffff'ffff'f000}) {
         set64(0x3000, 31, nowhere | kP | kW);
         EXPECT_FALSE(read(kLinear).has_value()) << nowhere;
     }
@@ -384,7 +388,7 @@ TEST_F(Walk64, TablesOutsideMemoryTranslateNothing) {
 
 TEST_F(Walk64, CopiesCrossPagesThatLieApart) {
     const std::array<std::uint8_t, 8> data = {1, 2, 3, 4, 5, 6, 7, 8};
-    ASSERT_TRUE(write_virtual(memory, paging, {kLinear + 0xffd}, std::as_bytes(std::span(data))));
+    ASSERT_TRUE(LinearMemory(memory, paging).write({kLinear + 0xffd}, std::as_bytes(std::span(data))));
     EXPECT_EQ(*memory.read<std::uint8_t>(Gpa{0x30'0ffd}), 1);
     EXPECT_EQ(*memory.read<std::uint8_t>(Gpa{0x30'0fff}), 3);
     EXPECT_EQ(*memory.read<std::uint8_t>(Gpa{0x50'0000}), 4);
@@ -393,27 +397,27 @@ TEST_F(Walk64, CopiesCrossPagesThatLieApart) {
     EXPECT_EQ(entry64(0x4000, 16) & kD, kD);
     std::array<std::uint8_t, 8> back{};
     ASSERT_TRUE(
-        read_virtual(memory, paging, {kLinear + 0xffd}, std::as_writable_bytes(std::span(back))));
+        LinearMemory(memory, paging).read({kLinear + 0xffd}, std::as_writable_bytes(std::span(back))));
     EXPECT_EQ(back, data);
 }
 
 TEST_F(Walk64, CopiesIntoNowhereFail) {
     std::array<std::byte, 8> data{};
-    EXPECT_FALSE(read_virtual(memory, paging, {kLinear + 0x1ffc}, data));
-    EXPECT_FALSE(write_virtual(memory, paging, {kLinear + 0x1ffc}, data));
-    EXPECT_FALSE(read_virtual(memory, paging, {kLinear - 4}, data));
-    EXPECT_TRUE(read_virtual(memory, paging, {kLinear}, {}));
+    EXPECT_FALSE(LinearMemory(memory, paging).read({kLinear + 0x1ffc}, data));
+    EXPECT_FALSE(LinearMemory(memory, paging).write({kLinear + 0x1ffc}, data));
+    EXPECT_FALSE(LinearMemory(memory, paging).read({kLinear - 4}, data));
+    EXPECT_TRUE(LinearMemory(memory, paging).read({kLinear}, {}));
     // A page that maps to where there is no memory.
     set64(0x4000, 15, 0x80'0000 | kP | kW);
-    EXPECT_FALSE(read_virtual(memory, paging, {kLinear}, data));
-    EXPECT_FALSE(write_virtual(memory, paging, {kLinear}, data));
+    EXPECT_FALSE(LinearMemory(memory, paging).read({kLinear}, data));
+    EXPECT_FALSE(LinearMemory(memory, paging).write({kLinear}, data));
     // And the last byte of the address space.
-    EXPECT_FALSE(read_virtual(memory, paging, {~std::uint64_t{0}}, data));
+    EXPECT_FALSE(LinearMemory(memory, paging).read({~std::uint64_t{0}}, data));
 }
 
 TEST_F(Walk64, AReadDirtiesNothing) {
     std::array<std::byte, 8> data{};
-    ASSERT_TRUE(read_virtual(memory, paging, {kLinear + 0xffc}, data));
+    ASSERT_TRUE(LinearMemory(memory, paging).read({kLinear + 0xffc}, data));
     EXPECT_EQ(entry64(0x4000, 15) & kD, 0u);
     EXPECT_EQ(entry64(0x4000, 16) & kD, 0u);
     EXPECT_EQ(entry64(0x4000, 16) & kA, kA);

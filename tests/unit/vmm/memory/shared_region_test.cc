@@ -1,9 +1,8 @@
 // Memory in memfds: given back, looked under, shown over.
 #include "vmm/memory/shared_region.h"
 
-#include <fcntl.h>
-
 #include <cstring>
+#include <fcntl.h>
 
 #include <gtest/gtest.h>
 

@@ -36,9 +36,9 @@ INSTANTIATE_TEST_SUITE_P(, Continuation, testing::Values(Width::k32, Width::k64)
                          [](const auto& p) { return p.param == Width::k64 ? "W64" : "W32"; });
 
 TEST_P(Continuation, MemoryOpKeepsItsProgressAboveTheSubOp) {
-    for (const std::uint32_t op : {XENMEM_increase_reservation, XENMEM_decrease_reservation,
-                                   XENMEM_populate_physmap, XENMEM_add_to_physmap,
-                                   XENMEM_add_to_physmap_batch}) {
+    for (const std::uint32_t op :
+         {XENMEM_increase_reservation, XENMEM_decrease_reservation, XENMEM_populate_physmap,
+          XENMEM_add_to_physmap, XENMEM_add_to_physmap_batch}) {
         const Request r =
             request(HYPERVISOR_memory_op, {op, pointer(), 0x1111'2222'3333'4444, 5, ~0ull});
         const Reissue again = encode(r, 0x155);

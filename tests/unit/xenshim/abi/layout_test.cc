@@ -1,4 +1,6 @@
 // Every wire structure against Xen's own headers, at both widths (tests/golden/abi_layout.tsv).
+#include "tests/golden/layout.h"
+
 #include <cstddef>
 #include <set>
 #include <string>
@@ -7,7 +9,6 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/golden/layout.h"
 #include "xenshim/abi/structs.h"
 
 namespace xenshim::abi {
@@ -19,21 +20,49 @@ struct Ours {
     golden::Place place;
 };
 
-#define WIDE_SIZE(S) \
-    { #S, "sizeof", { sizeof(S<W32>), sizeof(S<W64>) } }
-#define WIDE(S, member) \
-    { #S, #member, { offsetof(S<W32>, member), offsetof(S<W64>, member) } }
-#define PLAIN_SIZE(S) \
-    { #S, "sizeof", { sizeof(S), sizeof(S) } }
-#define PLAIN(S, member) \
-    { #S, #member, { offsetof(S, member), offsetof(S, member) } }
+#define WIDE_SIZE(S)                       \
+    {                                      \
+#S, "sizeof", {                    \
+            sizeof(S<W32>), sizeof(S<W64>) \
+        }                                  \
+    }
+#define WIDE(S, member)                                        \
+    {                                                          \
+#S, #member, {                                         \
+            offsetof(S<W32>, member), offsetof(S<W64>, member) \
+        }                                                      \
+    }
+#define PLAIN_SIZE(S)            \
+    {                            \
+#S, "sizeof", {          \
+            sizeof(S), sizeof(S) \
+        }                        \
+    }
+#define PLAIN(S, member)                             \
+    {                                                \
+#S, #member, {                               \
+            offsetof(S, member), offsetof(S, member) \
+        }                                            \
+    }
 // Ours has another name.
-#define ALIAS_SIZE(theirs, S) \
-    { theirs, "sizeof", { sizeof(S), sizeof(S) } }
-#define ALIAS(theirs, their_member, S, member) \
-    { theirs, their_member, { offsetof(S, member), offsetof(S, member) } }
-#define SHARED(theirs, member, field) \
-    { theirs, member, { kSharedInfo32.field, kSharedInfo64.field } }
+#define ALIAS_SIZE(theirs, S)    \
+    {                            \
+        theirs, "sizeof", {      \
+            sizeof(S), sizeof(S) \
+        }                        \
+    }
+#define ALIAS(theirs, their_member, S, member)       \
+    {                                                \
+        theirs, their_member, {                      \
+            offsetof(S, member), offsetof(S, member) \
+        }                                            \
+    }
+#define SHARED(theirs, member, field)                \
+    {                                                \
+        theirs, member, {                            \
+            kSharedInfo32.field, kSharedInfo64.field \
+        }                                            \
+    }
 
 const std::vector<Ours>& ours() {
     static const std::vector<Ours> table = {
@@ -312,7 +341,8 @@ TEST(Layout, WhatIsCopiedOutHasNoPadding) {
     EXPECT_TRUE(kNoPadding<gnttab_setup_table<W64>>);
 }
 
-// ---- widen and narrow -----------------------------------------------------------------------------
+// ---- widen and narrow
+// -----------------------------------------------------------------------------
 
 TEST(Width, WidenedValuesAreZeroExtended) {
     const xen_add_to_physmap<W32> narrow32{.domid = 0x7ff0,

@@ -1,14 +1,13 @@
 // Names of Xen's public headers have Xen's values (tests/golden/abi_numbers.inc).
+#include "xenshim/abi/numbers.h"
+
 #include <fstream>
-#include <iterator>
-#include <regex>
 #include <set>
 #include <string>
 
 #include <gtest/gtest.h>
 
 #include "xenshim/abi/errno.h"
-#include "xenshim/abi/numbers.h"
 
 namespace xenshim::abi {
 namespace {
@@ -31,12 +30,15 @@ TEST(Numbers, EveryNameIsCompared) {
     const std::string folder = std::string(XENOLITH_GOLDEN) + "/../../xenshim/abi/";
     for (const char* file : {"numbers.h", "errno.h"}) {
         std::ifstream in(folder + file);
-        const std::string text{std::istreambuf_iterator<char>(in), {}};
-        ASSERT_FALSE(text.empty()) << file;
-        const std::regex name("\\b([A-Z][A-Za-z0-9_]*) = [0-9]");
-        for (std::sregex_iterator at(text.begin(), text.end(), name), end; at != end; ++at) {
-            EXPECT_TRUE(compared.contains((*at)[1])) << (*at)[1] << ": run golden/make_abi_layout";
+        // NAME = 1: ours begin with k, and comments hold no equals signs.
+        std::string word;
+        std::size_t names = 0;
+        for (std::string last; in >> word; last = word) {
+            if (word != "=" || last.empty() || last[0] < 'A' || last[0] > 'Z') continue;
+            ++names;
+            EXPECT_TRUE(compared.contains(last)) << last << ": run golden/make_abi_layout";
         }
+        EXPECT_GT(names, 20u) << file;
     }
 }
 

@@ -27,8 +27,7 @@ TEST(Profile, Xen417IsPinned) {
     EXPECT_EQ(p->major, 4);
     EXPECT_EQ(p->minor, 17);
     EXPECT_EQ(p->extraversion, ".7");
-    EXPECT_EQ(p->capabilities,
-              "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ");
+    EXPECT_EQ(p->capabilities, "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ");
     EXPECT_EQ(p->features, 0x12305u);
     EXPECT_EQ(p->virt_start, 0xffff'8000'0000'0000u);
     EXPECT_EQ(p->cpuid_hvm_flags, 0x58u);  // Xen's 0x5c without IOMMU_MAPPINGS
@@ -51,7 +50,8 @@ TEST(Profile, TheDefaultExistsAndUnknownNamesDoNot) {
     }
 }
 
-// ---- memory_op's sub-op register ------------------------------------------------------------------
+// ---- memory_op's sub-op register
+// ------------------------------------------------------------------
 
 TEST(MemoryOpCommand, TheExampleOfTheReference) {
     // xen-abi.md 2.2: decrease_reservation stopped after 341 of 1000 extents.
@@ -79,16 +79,14 @@ TEST(MemoryOpCommand, RoundTripsForEveryOpAndManyCursors) {
 
 TEST(MemoryOpCommand, UpperHalfCountsForWideCallersOfXen417Only) {
     const std::uint64_t command = (std::uint64_t{1} << 32) | 1;
-    EXPECT_EQ(decode_memory_op(xen_417(), Width::k64, command),
-              (MemoryOpCommand{1, 0x400'0000}));
+    EXPECT_EQ(decode_memory_op(xen_417(), Width::k64, command), (MemoryOpCommand{1, 0x400'0000}));
     EXPECT_EQ(decode_memory_op(xen_417(), Width::k32, command), (MemoryOpCommand{1, 0}));
     EXPECT_EQ(decode_memory_op(with(6, false), Width::k64, command), (MemoryOpCommand{1, 0}));
 }
 
 TEST(MemoryOpCommand, Bit31IsSignExtendedBeforeXen417) {
     const std::uint64_t command = (std::uint64_t{1} << 31) | 6;
-    EXPECT_EQ(decode_memory_op(xen_417(), Width::k64, command),
-              (MemoryOpCommand{6, 0x200'0000}));
+    EXPECT_EQ(decode_memory_op(xen_417(), Width::k64, command), (MemoryOpCommand{6, 0x200'0000}));
     EXPECT_EQ(decode_memory_op(with(6, false), Width::k64, command),
               (MemoryOpCommand{6, 0x3ff'ffff'fe00'0000}));
     // A 32-bit caller's is an unsigned int everywhere.

@@ -16,7 +16,8 @@ int code(const GuestResult<T>& result) {
     return result.has_value() ? 0 : -int{result.error()};
 }
 
-// ---- HVM parameters: the table of xen-417-golden.md D -----------------------------------------------
+// ---- HVM parameters: the table of xen-417-golden.md D
+// -----------------------------------------------
 
 struct ParamRow {
     std::uint32_t index;
@@ -25,16 +26,44 @@ struct ParamRow {
 
 constexpr int kPerm = -XEN_EPERM, kInval = -XEN_EINVAL;
 constexpr ParamRow kParams[] = {
-    {0, 0, 0},         {1, 0, kPerm},     {2, 0, 0},          {3, kPerm, kPerm},
-    {4, kInval, kInval}, {5, kPerm, kPerm}, {6, kPerm, kPerm},  {7, kPerm, kPerm},
-    {8, kPerm, kPerm}, {9, kPerm, kPerm}, {10, kPerm, kPerm}, {11, kPerm, kPerm},
-    {12, kPerm, kPerm}, {13, kInval, kInval}, {14, kPerm, kPerm}, {15, 0, 0},
-    {16, kPerm, kPerm}, {17, 0, kPerm},    {18, 0, 0},         {19, 0, -XEN_ENODEV},
-    {20, kInval, kInval}, {21, kInval, kInval}, {22, kInval, kInval}, {23, kInval, kInval},
-    {24, kInval, kInval}, {25, kInval, kInval}, {26, kInval, kInval}, {27, kPerm, kPerm},
-    {28, kPerm, kPerm}, {29, kPerm, kPerm}, {30, kInval, kInval}, {31, kPerm, kPerm},
-    {32, kPerm, kPerm}, {33, kPerm, kPerm}, {34, 0, 0},        {35, 0, kPerm},
-    {36, 0, 0},        {38, kPerm, kPerm},
+    {0, 0, 0},
+    {1, 0, kPerm},
+    {2, 0, 0},
+    {3, kPerm, kPerm},
+    {4, kInval, kInval},
+    {5, kPerm, kPerm},
+    {6, kPerm, kPerm},
+    {7, kPerm, kPerm},
+    {8, kPerm, kPerm},
+    {9, kPerm, kPerm},
+    {10, kPerm, kPerm},
+    {11, kPerm, kPerm},
+    {12, kPerm, kPerm},
+    {13, kInval, kInval},
+    {14, kPerm, kPerm},
+    {15, 0, 0},
+    {16, kPerm, kPerm},
+    {17, 0, kPerm},
+    {18, 0, 0},
+    {19, 0, -XEN_ENODEV},
+    {20, kInval, kInval},
+    {21, kInval, kInval},
+    {22, kInval, kInval},
+    {23, kInval, kInval},
+    {24, kInval, kInval},
+    {25, kInval, kInval},
+    {26, kInval, kInval},
+    {27, kPerm, kPerm},
+    {28, kPerm, kPerm},
+    {29, kPerm, kPerm},
+    {30, kInval, kInval},
+    {31, kPerm, kPerm},
+    {32, kPerm, kPerm},
+    {33, kPerm, kPerm},
+    {34, 0, 0},
+    {35, 0, kPerm},
+    {36, 0, 0},
+    {38, kPerm, kPerm},
 };
 
 TEST(Params, EachIndexAnswersAsMeasured) {
@@ -101,7 +130,8 @@ TEST(Params, ATssThatIsTooShortIsACrash) {
               Params::Effect::kNone);
 }
 
-// ---- the grant table ------------------------------------------------------------------------------
+// ---- the grant table
+// ------------------------------------------------------------------------------
 
 TEST(GrantTable, GrowsOnlyUpwardsAndToItsMaximum) {
     GrantTable grants;
@@ -138,7 +168,8 @@ TEST(GrantTable, OnlyVersionOneExists) {
     EXPECT_EQ(grants.version(), 1u);
 }
 
-// ---- timers ---------------------------------------------------------------------------------------
+// ---- timers
+// ---------------------------------------------------------------------------------------
 
 class TimersTest : public testing::Test {
   protected:
@@ -203,7 +234,8 @@ TEST_F(TimersTest, LongestPeriodDoesNotOverflow) {
     EXPECT_EQ(domain().run_timers(0, 1000 + period), 1000 + 2 * period);
 }
 
-// ---- watchdogs, shutdown, vCPUs ---------------------------------------------------------------------
+// ---- watchdogs, shutdown, vCPUs
+// ---------------------------------------------------------------------
 
 TEST(DomainEnd, WatchdogsAsMeasured) {
     TestDomain guest(Width::k64);
@@ -277,7 +309,8 @@ TEST(DomainStart, NamesItselfByTwoNumbers) {
     TestDomain guest(Width::k64);
     EXPECT_TRUE(guest.domain.is_self(DOMID_SELF));
     EXPECT_TRUE(guest.domain.is_self(TestDomain::kDomid));
-    for (const std::uint16_t other : std::initializer_list<std::uint16_t>{0, 1, 3, 0x7ff1, 0xffff}) {
+    for (const std::uint16_t other :
+         std::initializer_list<std::uint16_t>{0, 1, 3, 0x7ff1, 0xffff}) {
         EXPECT_FALSE(guest.domain.is_self(other)) << other;
     }
 }
@@ -290,7 +323,8 @@ TEST(Latch, TellsTheMachineAndItsVcpuInfos) {
     EXPECT_EQ(guest.ports.vcpu_infos_moved, (std::vector<unsigned>{0, 1, 0, 1}));
 }
 
-// ---- register_vcpu_info -----------------------------------------------------------------------------
+// ---- register_vcpu_info
+// -----------------------------------------------------------------------------
 
 TEST(RegisterVcpuInfo, ChecksThePlaceFirst) {
     TestDomain guest(Width::k64);
@@ -322,7 +356,8 @@ TEST(RegisterVcpuInfo, MarksEverythingPendingSoThatNothingIsLost) {
     EXPECT_EQ(guest.ports.vcpu_infos_moved, (std::vector<unsigned>{1}));
 }
 
-// ---- polling ----------------------------------------------------------------------------------------
+// ---- polling
+// ----------------------------------------------------------------------------------------
 
 TEST(Poll, IsSatisfiedByAnyOfItsPortsAndByAClosedOne) {
     TestDomain guest(Width::k64);

@@ -432,8 +432,7 @@ TEST_P(Events, ABackendHearsSendsAndNotifies) {
     const auto backend = ev().attach_backend([&] { ++heard; });
     EXPECT_EQ(backend.local, 1u);
     EXPECT_EQ(ev().status(backend.local)->status, EVTCHNSTAT_interdomain);
-    EXPECT_EQ(ev().status(backend.local)->u,
-              (std::array<std::uint32_t, 2>{0, backend.remote}));
+    EXPECT_EQ(ev().status(backend.local)->u, (std::array<std::uint32_t, 2>{0, backend.remote}));
     ASSERT_TRUE(ev().send(backend.local).has_value());
     EXPECT_EQ(heard, 1u);
     EXPECT_FALSE(pending(backend.local));  // a send concerns the other end only

@@ -42,14 +42,14 @@ TEST_F(PhysmapTest, StartsAsMeasured) {
     EXPECT_EQ(map().accounts().current, 0x8011u);
     EXPECT_EQ(map().accounts().maximum, 0x8100u);
     EXPECT_EQ(map().accounts().highest_gfn, 0xfefffu);
-    for (const std::uint64_t gfn : {0x0ull, 0x7fffull, 0xfeff8ull, 0xfefffull, 0xfc000ull,
-                                    0xfc008ull}) {
+    for (const std::uint64_t gfn :
+         {0x0ull, 0x7fffull, 0xfeff8ull, 0xfefffull, 0xfc000ull, 0xfc008ull}) {
         EXPECT_TRUE(map().has_ram(gfn)) << gfn;
         EXPECT_TRUE(map().is_mapped(gfn)) << gfn;
     }
-    for (const std::uint64_t gfn : std::initializer_list<std::uint64_t>{
-             0x8000, 0xfeff7, 0xff000, 0xfc009, 0xfee00, kHole, kNoGfn, 1ull << 52,
-             (1ull << 52) + kRam}) {
+    for (const std::uint64_t gfn :
+         std::initializer_list<std::uint64_t>{0x8000, 0xfeff7, 0xff000, 0xfc009, 0xfee00, kHole,
+                                              kNoGfn, 1ull << 52, (1ull << 52) + kRam}) {
         EXPECT_FALSE(map().is_mapped(gfn)) << gfn;
     }
 }

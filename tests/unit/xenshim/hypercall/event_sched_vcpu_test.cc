@@ -17,7 +17,8 @@ constexpr std::int64_t kFault = -XEN_EFAULT, kInval = -XEN_EINVAL, kNosys = -XEN
 constexpr std::uint64_t kUnmapped = TestDomain::kUnmapped;
 constexpr std::int64_t kSkip = INT64_MAX;
 
-// ---- H: event channels ----------------------------------------------------------------------------
+// ---- H: event channels
+// ----------------------------------------------------------------------------
 
 class EventChannelOp : public BothWidths {
   protected:
@@ -64,7 +65,7 @@ class EventChannelOp : public BothWidths {
 XENOLITH_BOTH_WIDTHS(EventChannelOp);
 
 TEST_P(EventChannelOp, EverySubOpAnswersAsMeasured) {
-    const std::int64_t zero[] = {kInval, kSkip, kSkip, kInval, kInval, kPerm,    kPerm, kSkip,
+    const std::int64_t zero[] = {kInval, kSkip, kSkip, kInval, kInval,   kPerm,  kPerm, kSkip,
                                  kInval, 0,     kSkip, kSkip,  kNotSupp, kNosys, kPerm};
     for (std::uint64_t sub = 0; sub < 15; ++sub) {
         if (sub == EVTCHNOP_init_control) continue;  // FIFO is not offered: -ENOSYS
@@ -238,7 +239,8 @@ TEST_P(EventChannelOp, AllocUnboundLooksAtItsArgumentOnce) {
     EXPECT_EQ(guest.get<evtchn_alloc_unbound>(arg).port, 3u);
 }
 
-// ---- I: sched_op ----------------------------------------------------------------------------------
+// ---- I: sched_op
+// ----------------------------------------------------------------------------------
 
 class SchedOp : public BothWidths {
   protected:
@@ -379,7 +381,8 @@ TEST_P(SchedOp, PollsPortsAreReadOnce) {
     EXPECT_FALSE(guest.access.looked_twice());
 }
 
-// ---- set_timer_op ---------------------------------------------------------------------------------
+// ---- set_timer_op
+// ---------------------------------------------------------------------------------
 
 class SetTimer : public BothWidths {
   protected:
@@ -413,7 +416,8 @@ TEST_P(SetTimer, WhatIsFarAwayOrNegativeFiresSoon) {
     EXPECT_EQ(deadline(), guest.ports.now_ns + (1ull << 50) - 1);
 }
 
-// ---- vcpu_op --------------------------------------------------------------------------------------
+// ---- vcpu_op
+// --------------------------------------------------------------------------------------
 
 class VcpuOp : public BothWidths {
   protected:
@@ -550,10 +554,10 @@ TEST_P(VcpuOp, RefusesStatesThatNoCpuStartsIn) {
         std::memcpy(c.regs.data(), &r, sizeof r);
         return vcpu(VCPUOP_initialise, 1, guest.put(c).value);
     };
-    EXPECT_EQ(with_64([](auto& r) { r.cr0 = 0x8000'0000; }), kInval);   // paging, not protected
-    EXPECT_EQ(with_64([](auto& r) { r.cr4 = 0; }), kInval);             // long mode without PAE
-    EXPECT_EQ(with_64([](auto& r) { r.cr0 = 0x11; }), kInval);          // active without paging
-    EXPECT_EQ(with_64([](auto& r) { r.efer = 0x100; }), kInval);        // enabled, not active
+    EXPECT_EQ(with_64([](auto& r) { r.cr0 = 0x8000'0000; }), kInval);  // paging, not protected
+    EXPECT_EQ(with_64([](auto& r) { r.cr4 = 0; }), kInval);            // long mode without PAE
+    EXPECT_EQ(with_64([](auto& r) { r.cr0 = 0x11; }), kInval);         // active without paging
+    EXPECT_EQ(with_64([](auto& r) { r.efer = 0x100; }), kInval);       // enabled, not active
     EXPECT_TRUE(guest.ports.started.empty());
     EXPECT_EQ(vcpu(VCPUOP_initialise, 1, guest.put(start_context(1)).value), 0);
 }
@@ -604,8 +608,8 @@ TEST_P(VcpuOp, TimeAreas) {
     const vmm::Gva area = guest.reserve(32);
     const vmm::Gva arg = guest.put(std::uint64_t{area.value});
     EXPECT_EQ(vcpu(VCPUOP_register_vcpu_time_memory_area, 1, arg.value), 0);
-    EXPECT_EQ(guest.ports.time_areas, (std::vector<std::pair<unsigned, std::uint64_t>>{
-                                          {1, area.value}}));
+    EXPECT_EQ(guest.ports.time_areas,
+              (std::vector<std::pair<unsigned, std::uint64_t>>{{1, area.value}}));
     guest.ports.has_time_area = false;
     EXPECT_EQ(vcpu(VCPUOP_register_vcpu_time_memory_area, 1, arg.value), kNosys);
 }
@@ -629,11 +633,10 @@ TEST_P(VcpuOp, PeriodicTimersAsMeasured) {
 
 TEST_P(VcpuOp, SingleShotTimersAsMeasured) {
     const auto set = [&](std::uint64_t at, std::uint32_t flags = 0, unsigned id = 0) {
-        return vcpu(VCPUOP_set_singleshot_timer, id,
-                    guest
-                        .put_wide<vcpu_set_singleshot_timer>(
-                            {.timeout_abs_ns = at, .flags = flags})
-                        .value);
+        return vcpu(
+            VCPUOP_set_singleshot_timer, id,
+            guest.put_wide<vcpu_set_singleshot_timer>({.timeout_abs_ns = at, .flags = flags})
+                .value);
     };
     const auto deadline = [&] { return guest.domain.vcpu(0).timers.singleshot_ns.load(); };
     EXPECT_EQ(set(5), 0);

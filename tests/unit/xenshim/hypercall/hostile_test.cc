@@ -82,10 +82,8 @@ TEST_P(Hostile, HugeCountsAndCursors) {
             {.nr_entries = static_cast<std::uint32_t>(count), .buffer = page.value});
         EXPECT_EQ(guest.result(HYPERVISOR_memory_op, XENMEM_memory_map, map.value), 0);
         EXPECT_EQ(guest.get_wide<xen_memory_map>(map).nr_entries, 5u);
-        const vmm::Gva poll =
-            guest.put_wide<sched_poll>({.ports = page.value,
-                                        .nr_ports = static_cast<std::uint32_t>(count),
-                                        .timeout = 1});
+        const vmm::Gva poll = guest.put_wide<sched_poll>(
+            {.ports = page.value, .nr_ports = static_cast<std::uint32_t>(count), .timeout = 1});
         EXPECT_EQ(guest.result(HYPERVISOR_sched_op, SCHEDOP_poll, poll.value), -XEN_EINVAL);
         check_sane(guest);
     }
@@ -95,8 +93,11 @@ TEST_P(Hostile, HugeCountsAndCursors) {
 TEST_P(Hostile, RandomCallsOnRandomMemory) {
     std::mt19937_64 random(GetParam() == Width::k64 ? 64 : 32);
     const vmm::Gva page = guest.reserve(4096, 4096);
-    const std::uint64_t small[] = {0, 1, 2, 3, 5, 63, 64, DOMID_SELF, TestDomain::kDomid, 0x7000,
-                                   0x7001, TestDomain::kHoleGfn, 0xfefff, ~0ull};
+    const std::uint64_t small[] = {0,       1,          2,
+                                   3,       5,          63,
+                                   64,      DOMID_SELF, TestDomain::kDomid,
+                                   0x7000,  0x7001,     TestDomain::kHoleGfn,
+                                   0xfefff, ~0ull};
     const auto any = [&]() -> std::uint64_t {
         const auto r = random();
         if (r % 4 == 0) return random();
@@ -120,7 +121,8 @@ TEST_P(Hostile, RandomCallsOnRandomMemory) {
     }
 }
 
-// ---- one look -------------------------------------------------------------------------------------
+// ---- one look
+// -------------------------------------------------------------------------------------
 
 struct OneCall {
     const char* name;
@@ -133,45 +135,81 @@ struct OneCall {
 const std::vector<OneCall>& calls() {
     static const std::vector<OneCall> all = {
         {"get_features", HYPERVISOR_xen_version, XENVER_get_features,
-         [](auto& d) { return d.put(xen_feature_info{0, 0}); }, 8},
+         [](auto& d) {
+             return d.put(xen_feature_info{0, 0});
+         },
+         8},
         {"get_param", HYPERVISOR_hvm_op, HVMOP_get_param,
-         [](auto& d) { return d.put(xen_hvm_param{DOMID_SELF, 0, HVM_PARAM_STORE_PFN, 0}); }, 16},
+         [](auto& d) {
+             return d.put(xen_hvm_param{DOMID_SELF, 0, HVM_PARAM_STORE_PFN, 0});
+         },
+         16},
         {"set_param", HYPERVISOR_hvm_op, HVMOP_set_param,
-         [](auto& d) { return d.put(xen_hvm_param{DOMID_SELF, 0, HVM_PARAM_STORE_EVTCHN, 7}); },
+         [](auto& d) {
+             return d.put(xen_hvm_param{DOMID_SELF, 0, HVM_PARAM_STORE_EVTCHN, 7});
+         },
          16},
         {"upcall vector", HYPERVISOR_hvm_op, HVMOP_set_evtchn_upcall_vector,
-         [](auto& d) { return d.put(xen_hvm_evtchn_upcall_vector{1, 0x40, {}}); }, 8},
+         [](auto& d) {
+             return d.put(xen_hvm_evtchn_upcall_vector{1, 0x40, {}});
+         },
+         8},
         {"get_mem_type", HYPERVISOR_hvm_op, HVMOP_get_mem_type,
-         [](auto& d) { return d.put(xen_hvm_get_mem_type{DOMID_SELF, 0, 0, 5}); }, 16},
+         [](auto& d) {
+             return d.put(xen_hvm_get_mem_type{DOMID_SELF, 0, 0, 5});
+         },
+         16},
         {"xentrace", HYPERVISOR_hvm_op, HVMOP_xentrace,
-         [](auto& d) { return d.put(xen_hvm_xentrace{1, 4, {}}); }, 32},
+         [](auto& d) {
+             return d.put(xen_hvm_xentrace{1, 4, {}});
+         },
+         32},
         {"bind_virq", HYPERVISOR_event_channel_op, EVTCHNOP_bind_virq,
-         [](auto& d) { return d.put(evtchn_bind_virq{VIRQ_TIMER, 1, 0}); }, 12},
+         [](auto& d) {
+             return d.put(evtchn_bind_virq{VIRQ_TIMER, 1, 0});
+         },
+         12},
         {"bind_ipi", HYPERVISOR_event_channel_op, EVTCHNOP_bind_ipi,
-         [](auto& d) { return d.put(evtchn_bind_ipi{1, 0}); }, 8},
+         [](auto& d) {
+             return d.put(evtchn_bind_ipi{1, 0});
+         },
+         8},
         {"bind_pirq", HYPERVISOR_event_channel_op, EVTCHNOP_bind_pirq,
-         [](auto& d) { return d.put(evtchn_bind_pirq{16, 0, 0}); }, 12},
+         [](auto& d) {
+             return d.put(evtchn_bind_pirq{16, 0, 0});
+         },
+         12},
         {"alloc_unbound", HYPERVISOR_event_channel_op, EVTCHNOP_alloc_unbound,
-         [](auto& d) { return d.put(evtchn_alloc_unbound{DOMID_SELF, 0, 0}); }, 8},
+         [](auto& d) {
+             return d.put(evtchn_alloc_unbound{DOMID_SELF, 0, 0});
+         },
+         8},
         {"status", HYPERVISOR_event_channel_op, EVTCHNOP_status,
-         [](auto& d) { return d.put(evtchn_status{DOMID_SELF, 0, 0, 0, 0, {}}); }, 24},
+         [](auto& d) {
+             return d.put(evtchn_status{DOMID_SELF, 0, 0, 0, 0, {}});
+         },
+         24},
         {"unmask", HYPERVISOR_event_channel_op, EVTCHNOP_unmask,
          [](auto& d) { return d.put(evtchn_port{0}); }, 4},
         {"reset", HYPERVISOR_event_channel_op, EVTCHNOP_reset,
          [](auto& d) { return d.put(std::uint16_t{DOMID_SELF}); }, 2},
         {"query_size", HYPERVISOR_grant_table_op, GNTTABOP_query_size,
-         [](auto& d) { return d.put(gnttab_query_size{DOMID_SELF, 0, 0, 0, 0, 0}); }, 16},
+         [](auto& d) {
+             return d.put(gnttab_query_size{DOMID_SELF, 0, 0, 0, 0, 0});
+         },
+         16},
         {"get_version", HYPERVISOR_grant_table_op, GNTTABOP_get_version,
-         [](auto& d) { return d.put(gnttab_get_version{DOMID_SELF, 0, 0}); }, 8},
+         [](auto& d) {
+             return d.put(gnttab_get_version{DOMID_SELF, 0, 0});
+         },
+         8},
         {"set_version", HYPERVISOR_grant_table_op, GNTTABOP_set_version,
          [](auto& d) { return d.put(std::uint32_t{1}); }, 4},
         {"setup_table", HYPERVISOR_grant_table_op, GNTTABOP_setup_table,
          [](auto& d) {
              const auto list = d.reserve(64);
-             return d.template put_wide<gnttab_setup_table>({.dom = DOMID_SELF,
-                                                             .nr_frames = 2,
-                                                             .status = 0,
-                                                             .frame_list = list.value});
+             return d.template put_wide<gnttab_setup_table>(
+                 {.dom = DOMID_SELF, .nr_frames = 2, .status = 0, .frame_list = list.value});
          },
          16},
         {"maximum_gpfn", HYPERVISOR_memory_op, XENMEM_maximum_gpfn,
@@ -219,9 +257,15 @@ const std::vector<OneCall>& calls() {
         {"shutdown_code", HYPERVISOR_sched_op, SCHEDOP_shutdown_code,
          [](auto& d) { return d.put(std::uint32_t{3}); }, 4},
         {"watchdog", HYPERVISOR_sched_op, SCHEDOP_watchdog,
-         [](auto& d) { return d.put(sched_watchdog{0, 5}); }, 8},
+         [](auto& d) {
+             return d.put(sched_watchdog{0, 5});
+         },
+         8},
         {"remote_shutdown", HYPERVISOR_sched_op, SCHEDOP_remote_shutdown,
-         [](auto& d) { return d.put(sched_remote_shutdown{1000, 0, 0}); }, 8},
+         [](auto& d) {
+             return d.put(sched_remote_shutdown{1000, 0, 0});
+         },
+         8},
     };
     return all;
 }
@@ -268,10 +312,9 @@ TEST_P(Hostile, AnArgumentThatIsHalfThereIsRefused) {
         const auto current = d->domain.physmap().accounts().current;
         const auto got = d->call(c.number, c.op, at, c.count);
         // memory_op's reservations say how many were done, never an error.
-        const std::int64_t expected = c.number == HYPERVISOR_memory_op &&
-                                              c.op == XENMEM_decrease_reservation
-                                          ? 0
-                                          : -XEN_EFAULT;
+        const std::int64_t expected =
+            c.number == HYPERVISOR_memory_op && c.op == XENMEM_decrease_reservation ? 0
+                                                                                    : -XEN_EFAULT;
         EXPECT_EQ(got, Reply{Finish{expected}}) << c.name;
         EXPECT_EQ(d->domain.physmap().accounts().current, current) << c.name;
         EXPECT_EQ(d->domain.event_channels().status(1)->status, EVTCHNSTAT_closed) << c.name;

@@ -233,15 +233,14 @@ TEST_P(MemoryOp, IncreaseNamesNoPlaceAndLeavesTheList) {
 TEST_P(MemoryOp, ListsThatCannotBeReadStopTheCount) {
     const auto with_list = [&](std::uint32_t op, std::uint64_t list, std::uint64_t nr,
                                std::uint64_t start = 0) {
-        return guest.result(
-            HYPERVISOR_memory_op, (start << 6) | op,
-            guest
-                .put_wide<xen_memory_reservation>({.extent_start = list,
-                                                   .nr_extents = nr,
-                                                   .extent_order = 0,
-                                                   .mem_flags = 0,
-                                                   .domid = DOMID_SELF})
-                .value);
+        return guest.result(HYPERVISOR_memory_op, (start << 6) | op,
+                            guest
+                                .put_wide<xen_memory_reservation>({.extent_start = list,
+                                                                   .nr_extents = nr,
+                                                                   .extent_order = 0,
+                                                                   .mem_flags = 0,
+                                                                   .domid = DOMID_SELF})
+                                .value);
     };
     for (const std::uint32_t op : {XENMEM_decrease_reservation, XENMEM_populate_physmap}) {
         EXPECT_EQ(with_list(op, 0, 1), 0);
@@ -266,15 +265,14 @@ TEST_P(MemoryOp, ListsThatCannotBeReadStopTheCount) {
 TEST_P(MemoryOp, CountsAndCursorsBeyondTheEncodingAreRefusedAtTheStart) {
     const auto with = [&](std::uint64_t nr, std::uint64_t start) {
         const vmm::Gva list = guest.put_words({0x7500, 0x7501});
-        return guest.result(
-            HYPERVISOR_memory_op, (start << 6) | XENMEM_decrease_reservation,
-            guest
-                .put_wide<xen_memory_reservation>({.extent_start = list.value,
-                                                   .nr_extents = nr,
-                                                   .extent_order = 0,
-                                                   .mem_flags = 0,
-                                                   .domid = DOMID_SELF})
-                .value);
+        return guest.result(HYPERVISOR_memory_op, (start << 6) | XENMEM_decrease_reservation,
+                            guest
+                                .put_wide<xen_memory_reservation>({.extent_start = list.value,
+                                                                   .nr_extents = nr,
+                                                                   .extent_order = 0,
+                                                                   .mem_flags = 0,
+                                                                   .domid = DOMID_SELF})
+                                .value);
     };
     EXPECT_EQ(with(0x0400'0000, 0), 0);
     EXPECT_EQ(with(0xffff'ffff, 0), 0);
@@ -430,12 +428,12 @@ TEST_P(MemoryOp, TheMachineHearsThatSomethingElseTookSharedInfosPlace) {
     EXPECT_EQ(guest.ports.shared_info_places.back(), kNoGfn);
 }
 
-// ---- A: the memory map ----------------------------------------------------------------------------
+// ---- A: the memory map
+// ----------------------------------------------------------------------------
 
 TEST_P(MemoryOp, TheMemoryMapInTheOrderOfTheConfiguration) {
     const vmm::Gva buffer = guest.reserve(200);
-    const vmm::Gva at =
-        guest.put_wide<xen_memory_map>({.nr_entries = 128, .buffer = buffer.value});
+    const vmm::Gva at = guest.put_wide<xen_memory_map>({.nr_entries = 128, .buffer = buffer.value});
     EXPECT_EQ(guest.result(HYPERVISOR_memory_op, XENMEM_memory_map, at.value), 0);
     EXPECT_EQ(guest.get_wide<xen_memory_map>(at).nr_entries, 5u);
     EXPECT_EQ(guest.get_wide<xen_memory_map>(at).buffer, buffer.value);
@@ -463,14 +461,14 @@ TEST_P(MemoryOp, AMemoryMapWithLittleRoom) {
 
 TEST_P(MemoryOp, AMemoryMapWithoutABufferLeavesItsNumber) {
     for (const std::uint64_t buffer : {std::uint64_t{0}, TestDomain::kUnmapped}) {
-        const vmm::Gva at =
-            guest.put_wide<xen_memory_map>({.nr_entries = 128, .buffer = buffer});
+        const vmm::Gva at = guest.put_wide<xen_memory_map>({.nr_entries = 128, .buffer = buffer});
         EXPECT_EQ(guest.result(HYPERVISOR_memory_op, XENMEM_memory_map, at.value), kFault);
         EXPECT_EQ(guest.get_wide<xen_memory_map>(at).nr_entries, 128u);
     }
 }
 
-// ---- preemption -----------------------------------------------------------------------------------
+// ---- preemption
+// -----------------------------------------------------------------------------------
 
 struct Work {
     const char* name;
@@ -482,7 +480,11 @@ struct Work {
 
 const std::vector<Work>& works() {
     static const std::vector<Work> all = {
-        {"decrease", XENMEM_decrease_reservation, false, {1000, 1002, 1001, 1010, 1011, 1012, 1013}, 0},
+        {"decrease",
+         XENMEM_decrease_reservation,
+         false,
+         {1000, 1002, 1001, 1010, 1011, 1012, 1013},
+         0},
         {"decrease that stops", XENMEM_decrease_reservation, false, {1000, 1002, 1000, 1003}, 0},
         {"decrease in 8s", XENMEM_decrease_reservation, false, {1024, 1040, 1048, 1056}, 3},
         {"populate", XENMEM_populate_physmap, false, {0x40000, 0x40002, 5, 0x40001, 0x40003, 7}, 0},
@@ -498,20 +500,20 @@ Request request_for(TestDomain& d, const Work& w) {
         for (std::size_t i = 0; i < w.gfns.size(); ++i) {
             d.poke(gfn_at(w.gfns[i]), std::uint64_t{0xabc0} + i);
         }
-        const vmm::Gva at = d.put_wide<xen_add_to_physmap>(
-            {.domid = DOMID_SELF,
-             .size = static_cast<std::uint16_t>(w.gfns.size()),
-             .space = XENMAPSPACE_gmfn_range,
-             .idx = w.gfns.front(),
-             .gpfn = 3000});
+        const vmm::Gva at =
+            d.put_wide<xen_add_to_physmap>({.domid = DOMID_SELF,
+                                            .size = static_cast<std::uint16_t>(w.gfns.size()),
+                                            .space = XENMAPSPACE_gmfn_range,
+                                            .idx = w.gfns.front(),
+                                            .gpfn = 3000});
         return d.request(HYPERVISOR_memory_op, {w.op, at.value, 0x33, 0x44, 0x55});
     }
-    const vmm::Gva at = d.put_wide<xen_memory_reservation>(
-        {.extent_start = d.put_words(w.gfns).value,
-         .nr_extents = w.gfns.size(),
-         .extent_order = w.order,
-         .mem_flags = 0,
-         .domid = DOMID_SELF});
+    const vmm::Gva at =
+        d.put_wide<xen_memory_reservation>({.extent_start = d.put_words(w.gfns).value,
+                                            .nr_extents = w.gfns.size(),
+                                            .extent_order = w.order,
+                                            .mem_flags = 0,
+                                            .domid = DOMID_SELF});
     return d.request(HYPERVISOR_memory_op, {w.op, at.value, 0x33, 0x44, 0x55});
 }
 
@@ -548,8 +550,8 @@ TEST_P(MemoryOp, ForcedPreemptionChangesNothingButTheNumberOfEntries) {
             EXPECT_EQ(d->bytes({first.args[1]}, 32), argument) << "the structure is the guest's";
             // Stops come after each `every` units, never before the first or after the last. One
             // that stops early because of an error may have had one more to do.
-            const bool complete = w.is_range || expected.result ==
-                                                    static_cast<std::int64_t>(w.gfns.size());
+            const bool complete =
+                w.is_range || expected.result == static_cast<std::int64_t>(w.gfns.size());
             const std::uint64_t most = complete ? (units - 1) / every : units / every;
             EXPECT_EQ(run.stops.size(), most) << w.name << " every " << every;
             std::uint64_t done = 0;
@@ -580,8 +582,8 @@ TEST_P(MemoryOp, OtherSubOpsAreNeverPreempted) {
     d->requests = 1;
     for (const Row& r : kMatrix) {
         if (r.op == 0 || r.op == 1 || r.op == 6) continue;
-        const auto reply = d->call(HYPERVISOR_memory_op, r.op,
-                                   valid_argument(*d, r.op, DOMID_SELF).value);
+        const auto reply =
+            d->call(HYPERVISOR_memory_op, r.op, valid_argument(*d, r.op, DOMID_SELF).value);
         EXPECT_TRUE(std::holds_alternative<Finish>(reply)) << r.op;
     }
 }

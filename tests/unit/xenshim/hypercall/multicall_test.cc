@@ -86,8 +86,7 @@ TEST_P(Multicall, StopsBetweenEntriesByMovingItsRegisters) {
     for (std::uint32_t every = 1; every <= 5; ++every) {
         const auto d = fresh({.preempt_every = every});
         const vmm::Gva list = put_list(*d, std::vector<Entry>(7, version()));
-        const Request first =
-            d->request(HYPERVISOR_multicall, {list.value, 7, 0x33, 0x44, 0x5555});
+        const Request first = d->request(HYPERVISOR_multicall, {list.value, 7, 0x33, 0x44, 0x5555});
         const auto run = d->run(first);
         EXPECT_EQ(run.result, 0);
         EXPECT_EQ(run.stops.size(), 6 / every) << every;
@@ -116,10 +115,10 @@ TEST_P(Multicall, AStopInsideAnEntryIsWrittenIntoTheEntry) {
          .extent_order = 0,
          .mem_flags = 0,
          .domid = DOMID_SELF});
-    const vmm::Gva list = put_list(
-        *d, {entry(HYPERVISOR_memory_op,
-                   {XENMEM_decrease_reservation, extents.value, 0x33, 0x44, 0x55, 0x66}),
-             version()});
+    const vmm::Gva list =
+        put_list(*d, {entry(HYPERVISOR_memory_op,
+                            {XENMEM_decrease_reservation, extents.value, 0x33, 0x44, 0x55, 0x66}),
+                      version()});
     const Request first = d->request(HYPERVISOR_multicall, {list.value, 2, 7, 8, 9});
 
     const Reply reply = d->enter(first);
@@ -181,15 +180,15 @@ TEST_P(Multicall, ForcedPreemptionInsideAndBetweenChangesNoResult) {
 
 TEST_P(Multicall, AContinuationThatCannotBeWrittenIsAFault) {
     const auto d = fresh({.preempt_every = 1});
-    const vmm::Gva extents = d->put_wide<xen_memory_reservation>(
-        {.extent_start = d->put_words({1000, 1001}).value,
-         .nr_extents = 2,
-         .extent_order = 0,
-         .mem_flags = 0,
-         .domid = DOMID_SELF});
+    const vmm::Gva extents =
+        d->put_wide<xen_memory_reservation>({.extent_start = d->put_words({1000, 1001}).value,
+                                             .nr_extents = 2,
+                                             .extent_order = 0,
+                                             .mem_flags = 0,
+                                             .domid = DOMID_SELF});
     d->reserve(0, vmm::kPageSize);
-    const vmm::Gva list = put_list(
-        *d, {entry(HYPERVISOR_memory_op, {XENMEM_decrease_reservation, extents.value})});
+    const vmm::Gva list =
+        put_list(*d, {entry(HYPERVISOR_memory_op, {XENMEM_decrease_reservation, extents.value})});
     d->access.read_only.insert(list.value >> vmm::kPageShift);
     EXPECT_EQ(d->result(HYPERVISOR_multicall, list.value, 1), -XEN_EFAULT);
 }
@@ -205,8 +204,7 @@ TEST_P(Multicall, TheListIsReadOnceWhateverASecondVcpuWrites) {
 }
 
 TEST_P(Multicall, ABlockTakesEffectOnceTheListIsDone) {
-    const vmm::Gva list =
-        put_list(guest, {entry(HYPERVISOR_sched_op, {SCHEDOP_block}), version()});
+    const vmm::Gva list = put_list(guest, {entry(HYPERVISOR_sched_op, {SCHEDOP_block}), version()});
     const Reply reply = guest.call(HYPERVISOR_multicall, list.value, 2);
     EXPECT_TRUE(std::holds_alternative<Block>(reply)) << testing::PrintToString(reply);
     EXPECT_EQ(result(guest, list, 0), 0);
@@ -217,8 +215,8 @@ TEST_P(Multicall, ABlockTakesEffectOnceTheListIsDone) {
 TEST_P(Multicall, APollThatIsPreemptedAwayLeavesNoPollerBehind) {
     const auto d = fresh({.preempt_every = 1});
     const Port port = *d->domain.event_channels().bind_ipi(0);
-    const vmm::Gva wanted = d->put_wide<sched_poll>(
-        {.ports = d->put(port).value, .nr_ports = 1, .timeout = 0});
+    const vmm::Gva wanted =
+        d->put_wide<sched_poll>({.ports = d->put(port).value, .nr_ports = 1, .timeout = 0});
     const vmm::Gva list =
         put_list(*d, {entry(HYPERVISOR_sched_op, {SCHEDOP_poll, wanted.value}), version()});
     const Request first = d->request(HYPERVISOR_multicall, {list.value, 2, 0, 0, 0});
@@ -238,8 +236,8 @@ TEST_P(Multicall, APollThatIsPreemptedAwayLeavesNoPollerBehind) {
 
 TEST_P(Multicall, TwoPollsInOneListAreOnePoller) {
     const Port port = *guest.domain.event_channels().bind_ipi(0);
-    const vmm::Gva wanted = guest.put_wide<sched_poll>(
-        {.ports = guest.put(port).value, .nr_ports = 1, .timeout = 0});
+    const vmm::Gva wanted =
+        guest.put_wide<sched_poll>({.ports = guest.put(port).value, .nr_ports = 1, .timeout = 0});
     const Entry poll = entry(HYPERVISOR_sched_op, {SCHEDOP_poll, wanted.value});
     const vmm::Gva list = put_list(guest, {poll, poll});
     const Reply reply = guest.call(HYPERVISOR_multicall, list.value, 2);

@@ -182,8 +182,8 @@ TEST_P(HvmOp, EverySubOpAnswersAsMeasured) {
 
 TEST_P(HvmOp, NumbersThatLegacyDriversTryDoNotExist) {
     const vmm::Gva at = guest.put(std::array<std::uint64_t, 16>{DOMID_SELF});
-    std::vector<std::uint64_t> ops = {0x10f, 0x117, 0x118, 0x119, 0x207, 0x208,
-                                      0x2408, 0x80000000, 0x80000001, 0xffffffff};
+    std::vector<std::uint64_t> ops = {0x10f, 0x117,  0x118,      0x119,      0x207,
+                                      0x208, 0x2408, 0x80000000, 0x80000001, 0xffffffff};
     for (std::uint64_t op = 0x100; op <= 0x109; ++op) {
         ops.push_back(op);
     }
@@ -296,7 +296,8 @@ TEST_P(HvmOp, TimeAndTraces) {
     EXPECT_EQ(trace(0, 0xffff), kInval);
 }
 
-// ---- G: grant_table_op ----------------------------------------------------------------------------
+// ---- G: grant_table_op
+// ----------------------------------------------------------------------------
 
 class GrantTableOp : public BothWidths {
   protected:
@@ -338,16 +339,11 @@ struct GrantRow {
 };
 // The sub-ops that there are, and those that an HVM guest never has.
 constexpr GrantRow kGrants[] = {
-    {2, kInval, kFault, kFault, 0, kInval},
-    {6, kInval, kFault, kFault, 0, kInval},
-    {8, kFault, kFault, kFault, kInval, kInval},
-    {10, kFault, kFault, kFault, kPerm, kInval},
-    {3, kNosys, kNosys, kNosys, kNosys, kNosys},
-    {4, kNosys, kNosys, kNosys, kNosys, kNosys},
-    {7, kNosys, kNosys, kNosys, kNosys, kNosys},
-    {9, kNosys, kNosys, kNosys, kNosys, kNosys},
-    {12, kNosys, kNosys, kNosys, kNosys, kNosys},
-    {13, kNosys, kNosys, kNosys, kNosys, kNosys},
+    {2, kInval, kFault, kFault, 0, kInval},       {6, kInval, kFault, kFault, 0, kInval},
+    {8, kFault, kFault, kFault, kInval, kInval},  {10, kFault, kFault, kFault, kPerm, kInval},
+    {3, kNosys, kNosys, kNosys, kNosys, kNosys},  {4, kNosys, kNosys, kNosys, kNosys, kNosys},
+    {7, kNosys, kNosys, kNosys, kNosys, kNosys},  {9, kNosys, kNosys, kNosys, kNosys, kNosys},
+    {12, kNosys, kNosys, kNosys, kNosys, kNosys}, {13, kNosys, kNosys, kNosys, kNosys, kNosys},
     {14, kNosys, kNosys, kNosys, kNosys, kNosys},
 };
 
@@ -414,8 +410,8 @@ TEST_P(GrantTableOp, Versions) {
     EXPECT_EQ(told, 1u);
     for (const std::uint64_t count : {0, 2}) {
         EXPECT_EQ(grant(GNTTABOP_set_version, guest.put(1u).value, count), 0);
-        EXPECT_EQ(grant(GNTTABOP_get_version,
-                        guest.put(gnttab_get_version{DOMID_SELF, 0, 0}).value, count),
+        EXPECT_EQ(grant(GNTTABOP_get_version, guest.put(gnttab_get_version{DOMID_SELF, 0, 0}).value,
+                        count),
                   0);
     }
 }
@@ -452,7 +448,8 @@ TEST_P(GrantTableOp, TablesAsMeasured) {
     EXPECT_EQ(grant(GNTTABOP_setup_table, at.value, 2), kInval);
 }
 
-// ---- I: small ones ----------------------------------------------------------------------------------
+// ---- I: small ones
+// ----------------------------------------------------------------------------------
 
 class SmallCalls : public BothWidths {};
 
@@ -479,7 +476,8 @@ TEST_P(SmallCalls, PhysdevOpIsRefusedWhateverItSays) {
     }
 }
 
-// ---- the entry ------------------------------------------------------------------------------------
+// ---- the entry
+// ------------------------------------------------------------------------------------
 
 TEST_P(SmallCalls, PrivilegeComesBeforeExistence) {
     for (unsigned cpl = 1; cpl <= 3; ++cpl) {
@@ -493,12 +491,16 @@ TEST_P(SmallCalls, PrivilegeComesBeforeExistence) {
 }
 
 TEST_P(SmallCalls, AllNumbersWithZeroes) {
-    const std::map<std::uint64_t, std::int64_t> answers = {
-        {HYPERVISOR_memory_op, 0},        {HYPERVISOR_multicall, 0},
-        {HYPERVISOR_set_timer_op, 0},     {HYPERVISOR_xen_version, 0x40011},
-        {HYPERVISOR_console_io, kPerm},   {HYPERVISOR_vm_assist, kInval},
-        {HYPERVISOR_vcpu_op, kFault},     {HYPERVISOR_sched_op, 0},
-        {HYPERVISOR_event_channel_op, kFault}, {HYPERVISOR_hvm_op, kFault}};
+    const std::map<std::uint64_t, std::int64_t> answers = {{HYPERVISOR_memory_op, 0},
+                                                           {HYPERVISOR_multicall, 0},
+                                                           {HYPERVISOR_set_timer_op, 0},
+                                                           {HYPERVISOR_xen_version, 0x40011},
+                                                           {HYPERVISOR_console_io, kPerm},
+                                                           {HYPERVISOR_vm_assist, kInval},
+                                                           {HYPERVISOR_vcpu_op, kFault},
+                                                           {HYPERVISOR_sched_op, 0},
+                                                           {HYPERVISOR_event_channel_op, kFault},
+                                                           {HYPERVISOR_hvm_op, kFault}};
     for (std::uint64_t number = 0; number < 200; ++number) {
         const auto found = answers.find(number);
         const Reply reply = guest.call(number, 0, 0, 0, 0, 0);
