@@ -11,6 +11,10 @@ constexpr std::uint64_t kBits = 64;
 }  // namespace
 
 void GuestMemory::add_region(Gpa base, std::uint64_t size, std::byte* host) {
+    if (base.value == 0) {
+        low_size_ = size;
+        low_host_ = host;
+    }
     const std::uint64_t words = (size / kPageSize + kBits - 1) / kBits;
     // Value-initialised large arrays come zeroed from the kernel and cost nothing until touched.
     auto holes = std::make_unique<std::atomic<std::uint64_t>[]>(words);
@@ -45,6 +49,7 @@ void GuestMemory::set_hole(std::uint64_t gfn, bool hole) {
     const std::uint64_t page = gfn - (r->base >> kPageShift);
     const std::uint64_t bit = std::uint64_t{1} << (page % kBits);
     if (hole) {
+        if (r->base == 0) low_holes_ = true;
         r->holes[page / kBits].fetch_or(bit);
     } else {
         r->holes[page / kBits].fetch_and(~bit);
@@ -63,7 +68,7 @@ bool GuestMemory::in_region(Gpa at, std::uint64_t size) const {
     return r != nullptr && size <= r->size && at.value - r->base <= r->size - size;
 }
 
-std::byte* GuestMemory::window(Gpa at, std::uint64_t size) const {
+std::byte* GuestMemory::find_window(Gpa at, std::uint64_t size) const {
     if (at.offset() + size > kPageSize) return nullptr;
     if (const Region* r = region_of(at.value)) {
         const std::uint64_t page = (at.value - r->base) >> kPageShift;

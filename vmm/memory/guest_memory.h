@@ -92,11 +92,22 @@ class GuestMemory {
         std::unique_ptr<std::atomic<std::uint64_t>[]> holes;
     };
 
-    // Host address of [at, at+size), which must not cross a page; null when not there.
-    std::byte* window(Gpa at, std::uint64_t size) const;
+    // Host address of [at, at+size), which must not cross a page; null when not there. Low RAM
+    // without holes, where nearly all of it happens, is answered at once.
+    std::byte* window(Gpa at, std::uint64_t size) const {
+        if (at.value < low_size_ && !low_holes_.load(std::memory_order_relaxed)) [[likely]] {
+            return at.offset() + size <= kPageSize ? low_host_ + at.value : nullptr;
+        }
+        return find_window(at, size);
+    }
+    std::byte* find_window(Gpa at, std::uint64_t size) const;
     const Region* region_of(std::uint64_t gpa) const;
 
     std::vector<Region> regions_;
+    // The region at address 0, again, and whether it ever had a hole.
+    std::uint64_t low_size_ = 0;
+    std::byte* low_host_ = nullptr;
+    std::atomic<bool> low_holes_{false};
     mutable std::shared_mutex pages_mutex_;
     std::map<std::uint64_t, std::byte*> pages_;  // guarded by pages_mutex_
     std::atomic<bool> any_pages_{false};

@@ -1,6 +1,7 @@
 #include "vmm/memory/page_walk.h"
 
 #include <algorithm>
+#include <array>
 
 namespace vmm {
 namespace {
@@ -49,7 +50,6 @@ struct Walked {
     bool write_needs_no_walk;  // a write would be allowed and change no table
 };
 
-template <class Entry>
 struct Level {
     unsigned shift;       // lowest address bit that indexes this table
     unsigned index_bits;  // number of address bits that index it
@@ -57,13 +57,23 @@ struct Level {
     bool carries_rights;  // PAE's top level has neither rights nor accessed bits
 };
 
-template <class Entry, std::size_t N>
+// The levels of each paging mode, top first.
+constexpr std::array kLong = {Level{39, 9, false, true}, Level{30, 9, true, true},
+                              Level{21, 9, true, true}, Level{12, 9, false, true}};
+constexpr std::array kPae = {Level{30, 2, false, false}, Level{21, 9, true, true},
+                             Level{12, 9, false, true}};
+constexpr std::array kPse = {Level{22, 10, true, true}, Level{12, 10, false, true}};
+constexpr std::array kPlain = {Level{22, 10, false, true}, Level{12, 10, false, true}};
+
+// The levels are a template argument so that the loop is unrolled with their numbers in place:
+// this is on the path of every hypercall with an argument.
+template <class Entry, const auto& kLevels>
 std::optional<Walked> walk_levels(GuestMemory& memory, const PagingState& p, std::uint64_t va,
-                               std::uint64_t table, const Level<Entry> (&levels)[N],
-                               Access access) {
+                                  std::uint64_t table, Access access) {
     Rights rights;
-    for (std::size_t i = 0; i < N; ++i) {
-        const Level<Entry>& level = levels[i];
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < kLevels.size(); ++i) {
+        const Level& level = kLevels[i];
         const std::uint64_t index = (va >> level.shift) & ((1u << level.index_bits) - 1);
         Entry* at = memory.word<Entry>(Gpa{table + index * sizeof(Entry)});
         if (at == nullptr) return std::nullopt;
@@ -77,7 +87,7 @@ std::optional<Walked> walk_levels(GuestMemory& memory, const PagingState& p, std
             rights.user &= (entry & kUser) != 0;
         }
         const bool large = level.may_be_large && (entry & kLarge) != 0;
-        if (large || i + 1 == N) {
+        if (large || i + 1 == kLevels.size()) {
             if (!allowed(p, rights, access)) return std::nullopt;
             set_bits(at, entry, kAccessed | (access == Access::kWrite ? kDirty : 0));
             const std::uint64_t page_mask = (std::uint64_t{1} << level.shift) - 1;
@@ -102,18 +112,18 @@ std::optional<Walked> walk_any(GuestMemory& memory, const PagingState& p, Gva at
         // A non-canonical address (bits 63 to 47 not all equal) has no translation.
         const std::uint64_t upper = va >> 47;
         if (upper != 0 && upper != 0x1ffff) return std::nullopt;
-        static constexpr Level<std::uint64_t> kLong[] = {
-            {39, 9, false, true}, {30, 9, true, true}, {21, 9, true, true}, {12, 9, false, true}};
-        return walk_levels(memory, p, va, p.cr3 & kAddress, kLong, access);
+        return walk_levels<std::uint64_t, kLong>(memory, p, va, p.cr3 & kAddress, access);
     }
     if ((p.cr4 & kCr4Pae) != 0) {
-        static constexpr Level<std::uint64_t> kPae[] = {
-            {30, 2, false, false}, {21, 9, true, true}, {12, 9, false, true}};
-        return walk_levels(memory, p, va & 0xffff'ffff, p.cr3 & 0xffff'ffe0, kPae, access);
+        return walk_levels<std::uint64_t, kPae>(memory, p, va & 0xffff'ffff, p.cr3 & 0xffff'ffe0,
+                                                access);
     }
-    const bool pse = (p.cr4 & kCr4Pse) != 0;
-    const Level<std::uint32_t> legacy[] = {{22, 10, pse, true}, {12, 10, false, true}};
-    return walk_levels(memory, p, va & 0xffff'ffff, p.cr3 & 0xffff'f000, legacy, access);
+    if ((p.cr4 & kCr4Pse) != 0) {
+        return walk_levels<std::uint32_t, kPse>(memory, p, va & 0xffff'ffff, p.cr3 & 0xffff'f000,
+                                                access);
+    }
+    return walk_levels<std::uint32_t, kPlain>(memory, p, va & 0xffff'ffff, p.cr3 & 0xffff'f000,
+                                              access);
 }
 
 }  // namespace

@@ -388,7 +388,8 @@ TEST_F(Walk64, TablesOutsideMemoryTranslateNothing) {
 
 TEST_F(Walk64, CopiesCrossPagesThatLieApart) {
     const std::array<std::uint8_t, 8> data = {1, 2, 3, 4, 5, 6, 7, 8};
-    ASSERT_TRUE(LinearMemory(memory, paging).write({kLinear + 0xffd}, std::as_bytes(std::span(data))));
+    ASSERT_TRUE(
+        LinearMemory(memory, paging).write({kLinear + 0xffd}, std::as_bytes(std::span(data))));
     EXPECT_EQ(*memory.read<std::uint8_t>(Gpa{0x30'0ffd}), 1);
     EXPECT_EQ(*memory.read<std::uint8_t>(Gpa{0x30'0fff}), 3);
     EXPECT_EQ(*memory.read<std::uint8_t>(Gpa{0x50'0000}), 4);
@@ -396,8 +397,8 @@ TEST_F(Walk64, CopiesCrossPagesThatLieApart) {
     EXPECT_EQ(entry64(0x4000, 15) & kD, kD);
     EXPECT_EQ(entry64(0x4000, 16) & kD, kD);
     std::array<std::uint8_t, 8> back{};
-    ASSERT_TRUE(
-        LinearMemory(memory, paging).read({kLinear + 0xffd}, std::as_writable_bytes(std::span(back))));
+    ASSERT_TRUE(LinearMemory(memory, paging)
+                    .read({kLinear + 0xffd}, std::as_writable_bytes(std::span(back))));
     EXPECT_EQ(back, data);
 }
 

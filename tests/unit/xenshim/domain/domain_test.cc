@@ -294,7 +294,6 @@ TEST(DomainEnd, TheLastVcpuDownIsAPowerOff) {
     EXPECT_TRUE(guest.ports.shutdowns.empty());
     guest.domain.vcpu_down(1);
     EXPECT_EQ(guest.ports.shutdowns, (std::vector<std::uint8_t>{SHUTDOWN_poweroff}));
-    EXPECT_EQ(guest.ports.stopped, (std::vector<unsigned>{0}));
 }
 
 TEST(DomainStart, OnlyTheFirstVcpuIsUp) {

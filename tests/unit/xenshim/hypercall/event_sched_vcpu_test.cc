@@ -222,7 +222,7 @@ TEST_P(EventChannelOp, ResetAsMeasured) {
     EXPECT_EQ(b.local_port, 1u);
 }
 
-// A refused call leaves the guest's copy as it was, and a read-only copy strands no port.
+// A refused call leaves the guest's copy as it was.
 TEST_P(EventChannelOp, ARefusedCallWritesNothing) {
     evtchn_bind_virq b{VIRQ_TIMER, 9999, 0x55555555};
     EXPECT_EQ(op(EVTCHNOP_bind_virq, &b), kNoent);
