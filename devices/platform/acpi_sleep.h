@@ -34,7 +34,9 @@ class AcpiSleep final : public vmm::PioDevice {
     }
 
     void write(vmm::IoAccess at, std::uint32_t value) override {
-        if (at.offset != ports_.control || (value & kSleepEnable) == 0) return;
+        if (at.offset == ports_.control + 1u) value <<= 8;  // the upper byte alone
+        if (at.offset != ports_.control && at.offset != ports_.control + 1u) return;
+        if ((value & kSleepEnable) == 0) return;
         if (((value >> kSleepTypeShift) & 7) == s5_type_) power_off_();
     }
 

@@ -51,20 +51,20 @@ bool ConsoleBackend::has_output() {
     return output_length() != 0;
 }
 
-bool ConsoleBackend::has_input_room() {
-    return load(ConsoleRing::kInProd) - load(ConsoleRing::kInCons) < ConsoleRing::kInSize;
+std::size_t ConsoleBackend::input_room() const {
+    const std::uint32_t used = load(ConsoleRing::kInProd) - load(ConsoleRing::kInCons);
+    return used < ConsoleRing::kInSize ? ConsoleRing::kInSize - used : 0;
 }
 
 std::size_t ConsoleBackend::give_input(std::span<const std::byte> from) {
     const std::uint32_t prod = load(ConsoleRing::kInProd);
-    const std::uint32_t used = prod - load(ConsoleRing::kInCons);
-    if (used >= ConsoleRing::kInSize) return 0;
-    const std::size_t count = std::min<std::size_t>(from.size(), ConsoleRing::kInSize - used);
+    const std::size_t count = std::min(from.size(), input_room());
     for (std::size_t i = 0; i < count; ++i) {
         page_[ConsoleRing::kIn + ((prod + i) & (ConsoleRing::kInSize - 1))] = from[i];
     }
+    if (count == 0) return 0;
     store(ConsoleRing::kInProd, prod + static_cast<std::uint32_t>(count));
-    if (count != 0) notify_();
+    notify_();
     return count;
 }
 

@@ -32,7 +32,8 @@ class ConsoleBackend {
 
     // Gives bytes to the guest; how many fitted.
     std::size_t give_input(std::span<const std::byte> from);
-    bool has_input_room();
+    // How many bytes give_input() would take.
+    std::size_t input_room() const;
 
   private:
     std::uint32_t load(std::uint32_t at) const;

@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <set>
 #include <vector>
 
 #include "vmm/memory/guest_memory.h"
@@ -68,7 +69,7 @@ class FakePorts final : public Ports {
     std::vector<std::pair<unsigned, std::uint8_t>> vectors;
     std::vector<std::pair<unsigned, std::uint64_t>> time_areas;
     // As MachineMemory counts them: one more for each page shown in a slot, one less when hidden.
-    std::size_t overlays = 0;
+    std::set<std::uint64_t> overlays;
 
     unsigned upcalls(unsigned vcpu) const { return upcalls_.at(vcpu).load(); }
     unsigned wakes(unsigned vcpu) const { return wakes_.at(vcpu).load(); }
@@ -86,22 +87,21 @@ class FakePorts final : public Ports {
 
     // ---- Ports ----------------------------------------------------------------------------------
     std::byte* own_page(std::uint32_t page) override { return own_.data() + page * vmm::kPageSize; }
-    std::uint32_t own_pages() const override { return kOwnPages; }
 
     bool show_own_page(std::uint64_t gfn, std::uint32_t page) override {
         if (const auto slot = slot_of(gfn)) {
-            if (overlays >= max_overlays) return false;
+            if (overlays.size() >= max_overlays && !overlays.contains(gfn)) return false;
             if (!slot->region->map_over(offset_in(*slot, gfn), own_, page * vmm::kPageSize)) {
                 return false;
             }
-            ++overlays;
+            overlays.insert(gfn);
             return true;
         }
         return take_pool_page(gfn, own_page(page));
     }
     void hide_own_page(std::uint64_t gfn) override {
         if (const auto slot = slot_of(gfn)) {
-            if (slot->region->unmap_over(offset_in(*slot, gfn))) --overlays;
+            if (slot->region->unmap_over(offset_in(*slot, gfn))) overlays.erase(gfn);
             return;
         }
         give_pool_page(gfn);

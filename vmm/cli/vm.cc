@@ -1,6 +1,7 @@
 #include "vmm/cli/vm.h"
 
 #include <array>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
@@ -105,7 +106,9 @@ class LegacyChips {
         }
     }
 
+    // From the loop's thread and from vCPUs: what the timer is set to is the latest that was read.
     void arm() {
+        const std::scoped_lock lock(arm_mutex_);
         itimerspec when{};
         if (const auto deadline = pit_.next_deadline_ns()) {
             const std::uint64_t at = std::max<std::uint64_t>(machine_.monotonic_of(*deadline), 1);
@@ -116,7 +119,7 @@ class LegacyChips {
     }
 
     Machine& machine_;
-    std::mutex routes_mutex_;
+    std::mutex routes_mutex_, arm_mutex_;
     devices::legacy::Pic pic_;
     devices::legacy::Ioapic ioapic_;
     Irq0 irq0_;
@@ -219,6 +222,7 @@ class VmImpl final : public Vm {
     std::unique_ptr<LegacyChips> legacy_;
     std::unique_ptr<devices::platform::AcpiSleep> acpi_sleep_;
     devices::platform::AbsentPit absent_pit_;
+    std::atomic<bool> end_asked_{false};  // the operator wants the guest to end
     bool output_gone_ = false;
     bool input_gone_ = false;
 };
@@ -268,6 +272,7 @@ Result<void> VmImpl::build_platform(const kvm::Kvm& kvm, const boot::BootInfo& b
     platform.domain.domid = config_.domid;
     platform.domain.vcpus = config_.vcpus;
     platform.domain.max_event_port = config_.max_event_channels;
+    platform.domain.max_grant_frames = config_.max_grant_frames;
     platform.domain.uuid = TRY(uuid_of(config_));
     std::uint64_t pages = 0, ram_pages = 0, highest = 0;
     for (const auto& entry : map_) {
@@ -374,11 +379,19 @@ Result<void> VmImpl::build_backends() {
         loop_.add(
             console_fds_.in,
             [this] {
-                return !input_gone_ && console_->has_input_room() ? short{POLLIN} : short{0};
+                // The escape is looked for also while the guest takes nothing.
+                return !input_gone_ && (console_fds_.escape || console_->input_room() != 0)
+                           ? short{POLLIN}
+                           : short{0};
             },
             [this](short) {
                 std::array<std::byte, 256> buffer;
-                const ssize_t got = ::read(console_fds_.in, buffer.data(), buffer.size());
+                // What a terminal gives and the guest has no room for is lost, as on a serial line
+                // whose receiver is overrun; a file or a pipe waits.
+                const std::size_t room = console_fds_.escape
+                                             ? buffer.size()
+                                             : std::min(buffer.size(), console_->input_room());
+                const ssize_t got = ::read(console_fds_.in, buffer.data(), room);
                 if (got <= 0) {
                     input_gone_ = got == 0 || (errno != EINTR && errno != EAGAIN);
                     return;
@@ -387,11 +400,11 @@ Result<void> VmImpl::build_backends() {
                 if (console_fds_.escape) {
                     const auto at = std::find(bytes.begin(), bytes.end(), *console_fds_.escape);
                     if (at != bytes.end()) {
+                        end_asked_ = true;
                         machine_->stop({.kind = StopCause::Kind::kRequested});
                         return;
                     }
                 }
-                // What does not fit is lost, as on a serial line whose receiver is overrun.
                 console_->give_input(bytes);
             });
     }
@@ -471,6 +484,7 @@ RunEnd VmImpl::end_of(const StopCause& cause) const {
         case StopCause::Kind::kHalted:
             log_info("guest", "every vCPU that was up has halted with interrupts off");
             return {Kind::kPowerOff};
+        case StopCause::Kind::kCrashed: return {Kind::kCrash};
         case StopCause::Kind::kTriple: return {Kind::kReboot};
         default: break;
     }
@@ -499,6 +513,7 @@ Result<RunEnd> VmImpl::run(int signal_fd) {
         if (ready > 0 && (fds[1].revents & POLLIN) != 0) {
             signalfd_siginfo info{};
             [[maybe_unused]] const auto got = ::read(signal_fd, &info, sizeof info);
+            end_asked_ = true;
             machine_->stop({.kind = StopCause::Kind::kRequested});
         }
     }
@@ -506,6 +521,8 @@ Result<RunEnd> VmImpl::run(int signal_fd) {
     loop_.stop();
     drain_console();
     if (cause.error) return Failure{*cause.error};
+    // Also when the guest ended by itself at the same moment: it is not restarted.
+    if (end_asked_) return RunEnd{RunEnd::Kind::kTerminated};
     return end_of(cause);
 }
 

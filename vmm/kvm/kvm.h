@@ -90,7 +90,7 @@ class Vm {
     Result<void> set_slot(std::uint32_t slot, Gpa base, std::uint64_t size, const void* host);
     // Writes and reads of MSRs in [first, first+count) leave to user space.
     Result<void> catch_msrs(std::uint32_t first, std::uint32_t count);
-    // Xen hypercalls leave to user space and KVM fills the hypercall page itself.
+    // VMCALL and VMMCALL leave to user space, wherever they stand.
     Result<void> enable_xen(std::uint32_t msr);
     Result<void> set_xen_long_mode(bool long_mode);
     // Where shared_info is, as a host address (kXenSharedInfoHva) or a gfn; nullopt: nowhere.
@@ -119,7 +119,7 @@ enum class ExitReason {
     kIoapicEoi,
     kHalt,
     kShutdown,  // triple fault
-    kInternalError,
+    kInternalError,  // the guest's state is one that KVM cannot run
     kOther,
 };
 
@@ -156,7 +156,7 @@ enum class Reg { kRax, kRbx, kRcx, kRdx, kRsi, kRdi, kRsp, kRbp, kR8, kR9, kR10,
 
 enum class MpState { kRunnable, kUninitialized, kInitReceived, kHalted, kSipiReceived, kOther };
 
-// A flat state to start a vCPU in; see set_flat_state.
+// Where a vCPU starts in flat 32-bit protected mode; all else as set_start_state() says.
 struct FlatState {
     std::uint64_t rip = 0;
     std::uint64_t rbx = 0;
@@ -175,7 +175,7 @@ struct FullState {
     SegmentState cs, ds, es, ss, tr;
 };
 
-// One vCPU. All functions are for the thread that runs it, but for kick().
+// One vCPU. All functions are for the thread that runs it, but for request_exit().
 class Vcpu {
   public:
     // `id` is KVM's vCPU id, which is also the initial APIC id.
@@ -214,7 +214,6 @@ class Vcpu {
     void set(Reg reg, std::uint64_t value);
     PagingState paging() const;
     bool in_64bit_code() const;
-    bool in_protected_mode() const;
     unsigned cpl() const;
     bool interrupts_enabled() const;  // RFLAGS.IF as of the last exit
     // Reads the registers again, after run() was not the last thing to touch them.

@@ -150,17 +150,18 @@ ExitReason Vcpu::run() {
         case KVM_EXIT_IOAPIC_EOI: return ExitReason::kIoapicEoi;
         case KVM_EXIT_HLT: return ExitReason::kHalt;
         case KVM_EXIT_SHUTDOWN: return ExitReason::kShutdown;
+        case KVM_EXIT_FAIL_ENTRY:
         case KVM_EXIT_INTERNAL_ERROR: return ExitReason::kInternalError;
         default: return ExitReason::kOther;
     }
 }
 
 void Vcpu::complete_exit() {
-    const std::uint8_t before = run_->immediate_exit;
-    run_->immediate_exit = 1;
+    // Left set: whoever runs the vCPU clears it before its next entry.
+    request_exit();
+    sregs_fresh_ = (run_->kvm_valid_regs & KVM_SYNC_X86_SREGS) != 0;
     // EINTR is the expected answer; the registers are synchronised on that way out too.
     [[maybe_unused]] const int ignored = ::ioctl(fd_.get(), KVM_RUN, 0);
-    run_->immediate_exit = before;
 }
 
 void Vcpu::request_exit() {
@@ -289,10 +290,6 @@ bool Vcpu::in_64bit_code() const {
     return (s.efer & (1u << 10)) != 0 && s.cs.l != 0;
 }
 
-bool Vcpu::in_protected_mode() const {
-    return (sregs().cr0 & 1) != 0;
-}
-
 unsigned Vcpu::cpl() const {
     return sregs().ss.dpl;
 }
@@ -327,6 +324,7 @@ bool Vcpu::inject_if_ready(std::uint8_t vector) {
 bool Vcpu::queue_extint(std::uint8_t vector) {
     kvm_interrupt interrupt{};
     interrupt.irq = vector;
+    run_->ready_for_interrupt_injection = 0;  // as of the last exit: one is on its way now
     return ::ioctl(fd_.get(), KVM_INTERRUPT, &interrupt) == 0;
 }
 

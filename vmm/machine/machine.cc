@@ -150,7 +150,8 @@ bool VcpuThread::attend() {
 
 void VcpuThread::inspect() {
     const auto state = vcpu_->mp_state();
-    const bool down = state == kvm::MpState::kUninitialized;
+    const bool down =
+        state == kvm::MpState::kUninitialized || state == kvm::MpState::kInitReceived;
     const bool halted = state == kvm::MpState::kHalted && !asleep_;
     dead_ = down || (halted && !vcpu_->interrupts_enabled());
     if (!down) machine_.platform_->inspect(*this);
@@ -207,6 +208,12 @@ bool VcpuThread::handle(kvm::ExitReason reason) {
         default: break;
     }
     if (machine_.platform_->handle_exit(*this, reason)) return true;
+    if (reason == kvm::ExitReason::kInternalError) {
+        // The guest did what no CPU (or this KVM's emulation) can go on from.
+        log_error("guest", "vCPU %u: %s", index_, vcpu_->describe_exit().c_str());
+        machine_.stop({.kind = StopCause::Kind::kCrashed});
+        return false;
+    }
     machine_.stop({.kind = StopCause::Kind::kError,
                    .error = Error{Fault::kInternal, "vCPU " + std::to_string(index_) + ": " +
                                                         vcpu_->describe_exit()}});
@@ -240,12 +247,15 @@ void VcpuThread::main() {
         // entry below comes straight back.
         vcpu_->clear_exit_request();
         bool leave = false;
-        // Attending to one request may make another (a timer that is due raises an upcall).
-        while (requests_.load() != 0 && !leave) {
-            leave = !attend();
-        }
+        // Attending to one request may make another (a timer that is due raises an upcall), and
+        // so may a SIPI.
+        do {
+            while (requests_.load() != 0 && !leave) {
+                leave = !attend();
+            }
+            if (!leave) notice_sipi();
+        } while (requests_.load() != 0 && !leave);
         if (leave) break;
-        notice_sipi();
         in_guest_ = true;
         const kvm::ExitReason reason = vcpu_->run();
         in_guest_ = false;
@@ -313,8 +323,8 @@ void Machine::stop(StopCause cause) {
             stopped_ = true;
             cause_ = std::move(cause);
         }
+        stopping_ = true;
     }
-    stopping_ = true;
     changed_.notify_all();
     const std::uint64_t one = 1;
     [[maybe_unused]] const auto written = ::write(stop_event_.get(), &one, sizeof one);

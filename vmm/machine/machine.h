@@ -33,6 +33,7 @@ struct StopCause {
         kGuest,      // the guest ended itself; `code` is for the Platform's owner
         kHalted,     // every vCPU that is up halts with interrupts off
         kTriple,     // a vCPU shut down (triple fault)
+        kCrashed,    // a vCPU cannot go on
         kRequested,  // stop() by the operator
         kError,      // `error` says what
     };

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <sys/stat.h>
 
 #include "vmm/base/log.h"
 
@@ -50,13 +49,13 @@ bool MachineMemory::show_own_page(std::uint64_t gfn, std::uint32_t page) {
     const std::scoped_lock lock(mutex_);
     Region* region = region_of(gfn);
     if (region == nullptr) return add_slot_locked(gfn, own_page(page));
-    if (overlays_ >= kMaxOverlays) return false;
+    if (overlays_.size() >= kMaxOverlays && !overlays_.contains(gfn)) return false;
     const std::uint64_t offset = (gfn - region->first_gfn) * kPageSize;
     if (const auto shown = region->memory.map_over(offset, own_, page * kPageSize); !shown) {
         log_warn("memory", "%s", shown.error().what.c_str());
         return false;
     }
-    ++overlays_;
+    overlays_.insert(gfn);
     return true;
 }
 
@@ -72,7 +71,7 @@ void MachineMemory::hide_own_page(std::uint64_t gfn) {
         log_error("memory", "%s", hidden.error().what.c_str());
         return;
     }
-    --overlays_;
+    overlays_.erase(gfn);
 }
 
 void MachineMemory::free_pages(std::uint64_t gfn, std::uint64_t count) {
@@ -125,7 +124,8 @@ void MachineMemory::remove_ram_page(std::uint64_t gfn) {
     remove_slot_locked(gfn);
 }
 
-std::uint64_t MachineMemory::reclaim_touched() {
+std::uint64_t MachineMemory::reclaim_touched(
+    const std::function<bool(std::uint64_t gfn)>& free) {
     std::uint64_t reclaimed = 0;
     for (Region& r : regions_) {
         const auto size = static_cast<off_t>(r.memory.size());
@@ -136,24 +136,11 @@ std::uint64_t MachineMemory::reclaim_touched() {
             const off_t end = hole < 0 ? size : hole;
             for (at = data; at < end; at += static_cast<off_t>(kPageSize)) {
                 const std::uint64_t gfn = r.first_gfn + static_cast<std::uint64_t>(at) / kPageSize;
-                if (!guest_.is_hole(gfn)) continue;
-                free_pages(gfn, 1);
-                ++reclaimed;
+                if (guest_.is_hole(gfn) && free(gfn)) ++reclaimed;
             }
         }
     }
     return reclaimed;
-}
-
-std::uint64_t MachineMemory::resident_bytes() const {
-    std::uint64_t total = 0;
-    for (const Region& r : regions_) {
-        struct stat st {};
-        if (::fstat(r.memory.fd(), &st) == 0) {
-            total += static_cast<std::uint64_t>(st.st_blocks) * 512;
-        }
-    }
-    return total;
 }
 
 }  // namespace vmm

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -36,10 +37,9 @@ class MachineMemory {
     bool add_ram_page(std::uint64_t gfn);
     void remove_ram_page(std::uint64_t gfn);
 
-    // Frees what the guest touched although it had given it back; the number of pages.
-    std::uint64_t reclaim_touched();
-    // Bytes of host memory behind all regions (for accounts).
-    std::uint64_t resident_bytes() const;
+    // Calls `free` for each page of the regions that is a hole and has host memory behind it;
+    // returns how often it answered true.
+    std::uint64_t reclaim_touched(const std::function<bool(std::uint64_t gfn)>& free);
 
   private:
     // An overlay costs two mappings of vm.max_map_count (65,530 by default), a slot of the pool
@@ -66,7 +66,7 @@ class MachineMemory {
     SharedRegion pool_;  // one page per slot of the pool
 
     std::mutex mutex_;  // guards what follows
-    std::size_t overlays_ = 0;
+    std::set<std::uint64_t> overlays_;                // gfns inside regions that show own pages
     std::map<std::uint64_t, std::uint32_t> slot_of_;  // gfn -> index in the pool
     std::vector<std::uint32_t> free_slots_;
 };

@@ -44,7 +44,7 @@ const GuestMemory::Region* GuestMemory::region_of(std::uint64_t gpa) const {
 }
 
 void GuestMemory::set_hole(std::uint64_t gfn, bool hole) {
-    const Region* r = region_of(gfn << kPageShift);
+    const Region* r = gfn >> kGfnBits != 0 ? nullptr : region_of(gfn << kPageShift);
     if (r == nullptr) return;
     const std::uint64_t page = gfn - (r->base >> kPageShift);
     const std::uint64_t bit = std::uint64_t{1} << (page % kBits);
@@ -57,15 +57,10 @@ void GuestMemory::set_hole(std::uint64_t gfn, bool hole) {
 }
 
 bool GuestMemory::is_hole(std::uint64_t gfn) const {
-    const Region* r = region_of(gfn << kPageShift);
+    const Region* r = gfn >> kGfnBits != 0 ? nullptr : region_of(gfn << kPageShift);
     if (r == nullptr) return true;
     const std::uint64_t page = gfn - (r->base >> kPageShift);
     return ((r->holes[page / kBits].load(std::memory_order_relaxed) >> (page % kBits)) & 1) != 0;
-}
-
-bool GuestMemory::in_region(Gpa at, std::uint64_t size) const {
-    const Region* r = region_of(at.value);
-    return r != nullptr && size <= r->size && at.value - r->base <= r->size - size;
 }
 
 std::byte* GuestMemory::find_window(Gpa at, std::uint64_t size) const {

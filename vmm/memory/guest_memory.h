@@ -51,11 +51,8 @@ class GuestMemory {
     void set_hole(std::uint64_t gfn, bool hole);
     bool is_hole(std::uint64_t gfn) const;
 
-    // Whether [at, at+size) lies inside one region, holes or not.
-    bool in_region(Gpa at, std::uint64_t size) const;
-
-    // Copies; false when any byte has nothing behind it, and then nothing (read) or a prefix
-    // (write) was copied. Ranges may cross pages and regions.
+    // Copies; false when any byte has nothing behind it, and then a prefix was copied. Ranges may
+    // cross pages and regions.
     [[nodiscard]] bool read(Gpa at, std::span<std::byte> to) const;
     [[nodiscard]] bool write(Gpa at, std::span<const std::byte> from);
     [[nodiscard]] bool fill(Gpa at, std::uint64_t size, std::byte value);
@@ -81,9 +78,13 @@ class GuestMemory {
 
     // Host address of a whole page, for overlays and rings that the VMM itself owns; null when
     // nothing is there.
-    std::byte* page(std::uint64_t gfn) const { return window(gfn_to_gpa(gfn), kPageSize); }
+    std::byte* page(std::uint64_t gfn) const {
+        return gfn >> kGfnBits != 0 ? nullptr : window(gfn_to_gpa(gfn), kPageSize);
+    }
 
   private:
+    static constexpr unsigned kGfnBits = 64 - kPageShift;  // beyond, an address would wrap
+
     struct Region {
         std::uint64_t base;
         std::uint64_t size;

@@ -82,6 +82,8 @@ std::optional<Walked> walk_levels(GuestMemory& memory, const PagingState& p, std
         if constexpr (sizeof(Entry) == 8) {
             if ((entry >> 63) != 0 && (p.efer & kEferNxe) == 0) return std::nullopt;  // reserved
         }
+        // The page-size bit of a top-level entry is reserved in long mode.
+        if (kLevels.size() == 4 && i == 0 && (entry & kLarge) != 0) return std::nullopt;
         if (level.carries_rights) {
             rights.writable &= (entry & kWritable) != 0;
             rights.user &= (entry & kUser) != 0;

@@ -211,12 +211,13 @@ struct vcpu_hvm_x86_32 {
     SplitU64 efer;
     std::uint32_t cs_base, ds_base, ss_base, es_base, tr_base;
     std::uint32_t cs_limit, ds_limit, ss_limit, es_limit, tr_limit;
-    std::uint16_t cs_ar, ds_ar, ss_ar, es_ar, tr_ar, pad2_;
+    std::uint16_t cs_ar, ds_ar, ss_ar, es_ar, tr_ar;
+    std::array<std::uint16_t, 3> pad2;
 };
 struct vcpu_hvm_x86_64 {
     std::uint64_t rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, rip, rflags, cr0, cr3, cr4, efer;
 };
-static_assert(sizeof(vcpu_hvm_x86_64) == 112 && sizeof(vcpu_hvm_x86_32) == 116);
+static_assert(sizeof(vcpu_hvm_x86_64) == 112 && sizeof(vcpu_hvm_x86_32) == 120);
 
 struct vcpu_hvm_context {
     std::uint32_t mode;  // 0: 32-bit, 1: 64-bit

@@ -8,7 +8,9 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <tuple>
 #include <utility>
 
@@ -75,6 +77,22 @@ constexpr S<W64> widen(const S<W32>& from) {
 template <template <class> class S>
 constexpr S<W32> narrow(const S<W64>& from) {
     return detail::convert<S<W32>>(from);
+}
+
+// The bytes of a structure as they go to the guest: what lies between its members is zero, for it
+// would else be whatever the host's stack held.
+template <class S>
+std::array<std::byte, sizeof(S)> bytes_of(const S& value) {
+    std::array<std::byte, sizeof(S)> out{};
+    const auto* base = reinterpret_cast<const std::byte*>(&value);  // NOLINT: to measure offsets
+    std::apply(
+        [&](const auto&... field) {
+            (std::memcpy(out.data() + (reinterpret_cast<const std::byte*>(&field) - base),  // NOLINT
+                         &field, sizeof field),
+             ...);
+        },
+        S::fields(value));
+    return out;
 }
 
 }  // namespace xenshim::abi

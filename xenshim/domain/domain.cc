@@ -16,6 +16,7 @@ Domain::Domain(Ports& ports, vmm::GuestMemory& memory, DomainConfig config)
           {.vcpus = config_.vcpus, .max_port = config_.max_event_port, .domid = config_.domid}),
       physmap_(ports, memory, config_.memory),
       params_(*config_.profile),
+      grants_(config_.max_grant_frames),
       vcpus_(config_.vcpus) {
     vcpus_[0].up = true;
     vcpus_[0].initialised = true;

@@ -33,6 +33,7 @@ struct DomainConfig {
     std::uint16_t domid = 1;
     unsigned vcpus = 1;
     std::uint32_t max_event_port = 1023;
+    std::uint32_t max_grant_frames = kMaxGrantFrames;  // more than that there are not
     std::array<std::uint8_t, 16> uuid{};
     std::vector<MapEntry> memory_map;
     Physmap::Accounts memory{};

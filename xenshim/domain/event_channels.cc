@@ -121,7 +121,12 @@ GuestResult<Port> EventChannels::bind_ipi(std::uint32_t vcpu) {
 void EventChannels::close_locked(Port port) {
     Channel& channel = channels_[port];
     switch (channel.state) {
-        case EVTCHNSTAT_virq: virqs_[channel.vcpu][channel.virq] = 0; break;
+        case EVTCHNSTAT_virq:
+            // A global VIRQ may have been moved: it stands in the row of the vCPU that bound it.
+            for (auto& row : virqs_) {
+                if (row[channel.virq] == port) row[channel.virq] = 0;
+            }
+            break;
         case EVTCHNSTAT_interdomain:
             if (channel.remote_domid == limits_.domid) {
                 Channel& other = channels_[channel.remote_port];
@@ -136,7 +141,7 @@ void EventChannels::close_locked(Port port) {
     }
     channel = {};
     // The number will be given out again: a stale bit would be somebody else's event.
-    shared_info_.clear_pending(port);
+    if (port < shared_info_.layout()->ports) shared_info_.clear_pending(port);
 }
 
 GuestResult<void> EventChannels::close(Port port) {
@@ -259,7 +264,7 @@ GuestResult<EventChannels::Status> EventChannels::status(Port port) const {
 GuestResult<bool> EventChannels::pending(Port port) const {
     const std::scoped_lock lock(mutex_);
     if (closed_locked(port)) return refuse(XEN_EINVAL);
-    return shared_info_.is_pending(port);
+    return port < shared_info_.layout()->ports && shared_info_.is_pending(port);
 }
 
 EventChannels::BackendPort EventChannels::attach_backend(std::function<void()> on_send) {

@@ -13,12 +13,14 @@ namespace xenshim {
 class GrantTable {
   public:
     std::uint32_t frames() const { return frames_.load(); }
-    static constexpr std::uint32_t max_frames() { return kMaxGrantFrames; }
+    explicit GrantTable(std::uint32_t max_frames)
+        : max_frames_(max_frames < kMaxGrantFrames ? max_frames : kMaxGrantFrames) {}
+    std::uint32_t max_frames() const { return max_frames_; }
     std::uint32_t version() const { return 1; }
 
     // Makes at least `count` frames; false when that is more than there may be.
     bool grow_to(std::uint32_t count) {
-        if (count > kMaxGrantFrames) return false;
+        if (count > max_frames_) return false;
         std::uint32_t now = frames_.load();
         while (now < count && !frames_.compare_exchange_weak(now, count)) {
         }
@@ -27,7 +29,7 @@ class GrantTable {
 
     // The own page behind a frame for XENMAPSPACE_grant_table, growing the table to hold it.
     GuestResult<std::uint32_t> page_of(std::uint32_t frame) {
-        if (frame >= kMaxGrantFrames || !grow_to(frame + 1)) return refuse(XEN_EINVAL);
+        if (frame >= max_frames_ || !grow_to(frame + 1)) return refuse(XEN_EINVAL);
         return kFirstGrantPage + frame;
     }
 
@@ -39,6 +41,7 @@ class GrantTable {
     }
 
   private:
+    const std::uint32_t max_frames_;
     std::atomic<std::uint32_t> frames_{1};
 };
 

@@ -138,6 +138,13 @@ GuestResult<void> Physmap::remove(std::uint64_t gfn) {
     return {};
 }
 
+bool Physmap::free_touched(std::uint64_t gfn) {
+    const std::scoped_lock lock(mutex_);  // against a populate at the same moment
+    if (!ports_.in_slot(gfn) || kind_locked(gfn) != Kind::kNothing) return false;
+    ports_.free_pages(gfn, 1);
+    return true;
+}
+
 std::uint64_t Physmap::gfn_of_own(std::uint32_t page) const {
     const std::scoped_lock lock(mutex_);
     const auto at = gfn_of_.find(page);

@@ -42,6 +42,9 @@ class Physmap {
     // XENMEM_remove_from_physmap.
     GuestResult<void> remove(std::uint64_t gfn);
 
+    // Frees the host memory of a page that was given back and touched since. False: it is no such.
+    bool free_touched(std::uint64_t gfn);
+
     // Where an own page is now; kNoGfn: nowhere.
     std::uint64_t gfn_of_own(std::uint32_t page) const;
     bool has_ram(std::uint64_t gfn) const;

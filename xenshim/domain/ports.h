@@ -26,9 +26,8 @@ class Ports {
 
     // ---- memory: pages that the VMM owns (shared_info, grant frames) and guest RAM --------------
 
-    // Host address of one of our own pages; `page` counts from 0 and is below own_pages().
+    // Host address of one of our own pages; `page` counts from 0 and is below kOwnPages.
     virtual std::byte* own_page(std::uint32_t page) = 0;
-    virtual std::uint32_t own_pages() const = 0;
     // Shows an own page at `gfn`, in place of what is there. False: no room for one more.
     virtual bool show_own_page(std::uint64_t gfn, std::uint32_t page) = 0;
     virtual void hide_own_page(std::uint64_t gfn) = 0;

@@ -16,9 +16,8 @@ std::atomic_ref<T> word_at(std::byte* at) {
 
 }  // namespace
 
-// HVM domains start with a 32-bit shared_info (Xen: has_32bit_shinfo is set by the mode of the
-// vCPU that latches; before that the layout is the builder's). A 64-bit kernel that never latches
-// expects the 64-bit one, which is what a fresh 64-bit capable HVM domain has on Xen.
+// Until a vCPU latches the width, the layout is the 64-bit one, as of a fresh domain on Xen: a
+// 64-bit kernel that never latches relies on it.
 SharedInfo::SharedInfo(Ports& ports, unsigned vcpus)
     : page_(ports.own_page(kSharedInfoPage)), layout_(&abi::kSharedInfo64), slots_(vcpus) {}
 
@@ -73,10 +72,6 @@ bool SharedInfo::clear_mask(std::uint32_t port) {
     return (was & bit_of(port)) != 0;
 }
 
-void SharedInfo::set_mask(std::uint32_t port) {
-    bitmap_word(layout()->evtchn_mask, port).fetch_or(bit_of(port));
-}
-
 std::byte* SharedInfo::vcpu_info(unsigned vcpu) const {
     Slot& slot = slots_[vcpu];
     if (std::byte* moved = slot.moved_to.load(std::memory_order_acquire)) return moved;
@@ -89,15 +84,14 @@ void SharedInfo::move_vcpu_info(unsigned vcpu, vmm::Gpa gpa, std::byte* at) {
     // What was pending before moves along (Xen copies the old content), the clock is rewritten by
     // whoever feeds it.
     std::memcpy(at, vcpu_info(vcpu), 64);
-    slot.gpa = gpa;
-    slot.moved = true;
     slot.moved_to.store(at, std::memory_order_release);
+    slot.gpa = gpa.value;
 }
 
 std::optional<vmm::Gpa> SharedInfo::vcpu_info_gpa(unsigned vcpu,
                                                   std::uint64_t shared_info_gfn) const {
     const Slot& slot = slots_[vcpu];
-    if (slot.moved) return slot.gpa;
+    if (const std::uint64_t gpa = slot.gpa; gpa != kNotMoved) return vmm::Gpa{gpa};
     if (shared_info_gfn == kNoGfn || vcpu >= abi::kLegacyVcpus) return std::nullopt;
     return vmm::gfn_to_gpa(shared_info_gfn) + std::uint64_t{vcpu} * layout()->vcpu_info_bytes;
 }
@@ -126,14 +120,6 @@ bool SharedInfo::upcall_pending(unsigned vcpu) const {
 
 void SharedInfo::clear_upcall_mask(unsigned vcpu) {
     word_at<std::uint8_t>(vcpu_info(vcpu) + 1).store(0);
-}
-
-void SharedInfo::clear_all() {
-    const auto* l = layout();
-    for (std::uint32_t at = 0; at < l->ports / 8; at += 4) {
-        word_at<std::uint32_t>(page_ + l->evtchn_pending + at).store(0);
-        word_at<std::uint32_t>(page_ + l->evtchn_mask + at).store(~0u);
-    }
 }
 
 }  // namespace xenshim

@@ -34,12 +34,11 @@ class SharedInfo {
     bool is_pending(std::uint32_t port) const;
     bool is_masked(std::uint32_t port) const;
     bool clear_mask(std::uint32_t port);  // returns what the bit was
-    void set_mask(std::uint32_t port);
 
     // vcpu_info: in shared_info for the first 32 vCPUs until the guest moves it.
-    // Null `at`: a vCPU without one (id >= 32, not registered); its events wait in a page of ours.
+    // A later vCPU has none until it registers one: its events wait in memory of ours.
     void move_vcpu_info(unsigned vcpu, vmm::Gpa gpa, std::byte* at);
-    bool vcpu_info_moved(unsigned vcpu) const { return slots_[vcpu].moved; }
+    bool vcpu_info_moved(unsigned vcpu) const { return slots_[vcpu].gpa.load() != kNotMoved; }
     // Guest physical address, or nothing when neither registered nor shared_info mapped.
     std::optional<vmm::Gpa> vcpu_info_gpa(unsigned vcpu, std::uint64_t shared_info_gfn) const;
     bool set_selector(unsigned vcpu, std::uint32_t port);  // returns what the bit was
@@ -48,14 +47,12 @@ class SharedInfo {
     bool upcall_pending(unsigned vcpu) const;
     void clear_upcall_mask(unsigned vcpu);
 
-    // Every port masked, no port pending: as after EVTCHNOP_reset.
-    void clear_all();
-
   private:
+    static constexpr std::uint64_t kNotMoved = ~std::uint64_t{0};
+
     struct Slot {
         std::atomic<std::byte*> moved_to{nullptr};
-        vmm::Gpa gpa{};
-        bool moved = false;
+        std::atomic<std::uint64_t> gpa{kNotMoved};
         alignas(64) std::byte own[64] = {};
     };
 

@@ -68,8 +68,11 @@ class Call {
     }
     template <class T>
     GuestResult<void> write(vmm::Gva at, const T& value) {
-        static_assert(std::is_trivially_copyable_v<T>);
-        if (!access_.write(at, std::as_bytes(std::span(&value, 1)))) return refuse(XEN_EFAULT);
+        static_assert(vmm::Plain<T>);  // no padding: no host byte leaks out
+        return write_bytes(at, std::as_bytes(std::span(&value, 1)));
+    }
+    GuestResult<void> write_bytes(vmm::Gva at, std::span<const std::byte> bytes) {
+        if (!access_.write(at, bytes)) return refuse(XEN_EFAULT);
         return {};
     }
     // A structure whose layout depends on the caller's width.
@@ -81,18 +84,25 @@ class Call {
     }
     template <template <class> class S>
     GuestResult<void> write_wide(vmm::Gva at, const S<abi::W64>& value) {
-        if (is_64bit()) return write(at, value);
-        return write(at, abi::narrow<S>(value));
+        return is_64bit() ? write_bytes(at, abi::bytes_of(value))
+                          : write_bytes(at, abi::bytes_of(abi::narrow<S>(value)));
     }
     // Element `index` of an array of the caller's words.
     GuestResult<std::uint64_t> read_word(vmm::Gva array, std::uint64_t index) {
-        if (is_64bit()) return read<std::uint64_t>(array + index * 8);
-        const auto word = TRY(read<std::uint32_t>({(array.value + index * 4) & UINT32_MAX}));
+        const vmm::Gva at = element(array, index, word_bytes());
+        if (is_64bit()) return read<std::uint64_t>(at);
+        const auto word = TRY(read<std::uint32_t>(at));
         return std::uint64_t{word};
     }
     GuestResult<void> write_word(vmm::Gva array, std::uint64_t index, std::uint64_t value) {
-        if (is_64bit()) return write(array + index * 8, value);
-        return write({(array.value + index * 4) & UINT32_MAX}, static_cast<std::uint32_t>(value));
+        const vmm::Gva at = element(array, index, word_bytes());
+        if (is_64bit()) return write(at, value);
+        return write(at, static_cast<std::uint32_t>(value));
+    }
+    // Where element `index` of an array lies; a 32-bit caller's addresses wrap at 4 GiB.
+    vmm::Gva element(vmm::Gva array, std::uint64_t index, std::uint64_t bytes) const {
+        const std::uint64_t at = array.value + index * bytes;
+        return {is_64bit() ? at : at & UINT32_MAX};
     }
 
     // Reads the argument, lets `work` change it, writes it back. A call that `work` refuses leaves

@@ -61,7 +61,7 @@ Outcome grant_table_op(Call& call) {
                 q.status = domain_status(call, q.dom);
                 if (q.status == GNTST_okay) {
                     q.nr_frames = call.domain().grants().frames();
-                    q.max_nr_frames = GrantTable::max_frames();
+                    q.max_nr_frames = call.domain().grants().max_frames();
                 }
                 return {};
             });

@@ -65,12 +65,9 @@ Outcome reservation(Call& call, MemoryOpCommand at) {
 GuestResult<void> add_one(Call& call, std::uint32_t space, std::uint64_t idx, std::uint64_t gfn) {
     Domain& domain = call.domain();
     switch (space) {
-        case XENMAPSPACE_shared_info: {
+        case XENMAPSPACE_shared_info:
             if (idx != 0) return refuse(XEN_EINVAL);
-            TRY(domain.physmap().place_own(kSharedInfoPage, gfn));
-            domain.ports().shared_info_moved(gfn);
-            return {};
-        }
+            return domain.physmap().place_own(kSharedInfoPage, gfn);
         case XENMAPSPACE_grant_table: {
             if (idx > UINT32_MAX || (idx & XENMAPIDX_grant_table_status) != 0) {
                 return refuse(XEN_EINVAL);
@@ -118,11 +115,7 @@ Outcome remove_from_physmap(Call& call) {
     if (const auto self = call.require_self(want->domid, XEN_EACCES); !self) {
         return Call::fail(self.error());
     }
-    Domain& domain = call.domain();
-    const bool was_shared_info = domain.physmap().gfn_of_own(kSharedInfoPage) == want->gpfn;
-    const auto removed = domain.physmap().remove(want->gpfn);
-    if (removed && was_shared_info) domain.ports().shared_info_moved(kNoGfn);
-    return Call::result(removed);
+    return Call::result(call.domain().physmap().remove(want->gpfn));
 }
 
 // As many entries as fit are written, and the number says how many.
@@ -134,7 +127,7 @@ Outcome memory_map(Call& call) {
     const auto count = std::min<std::size_t>(want->nr_entries, map.size());
     for (std::size_t i = 0; i < count; ++i) {
         const e820entry entry{.addr = map[i].base, .size = map[i].size, .type = map[i].type};
-        const auto written = call.write(vmm::Gva{want->buffer} + i * sizeof entry, entry);
+        const auto written = call.write(call.element({want->buffer}, i, sizeof entry), entry);
         if (!written) return Call::fail(written.error());
     }
     want->nr_entries = static_cast<std::uint32_t>(count);
@@ -157,9 +150,7 @@ Outcome account(Call& call, std::uint32_t op) {
     }
 }
 
-}  // namespace
-
-Outcome memory_op(Call& call) {
+Outcome run(Call& call) {
     const MemoryOpCommand at = decode_memory_op(call.profile(), call.request().width, call.arg(0));
     switch (at.op) {
         case XENMEM_increase_reservation:
@@ -190,6 +181,19 @@ Outcome memory_op(Call& call) {
 
         default: return Call::fail(XEN_ENOSYS);
     }
+}
+
+}  // namespace
+
+Outcome memory_op(Call& call) {
+    // shared_info can be moved, given back, populated over and displaced: whichever it was, the
+    // clock and KVM must not go on writing to where it used to be.
+    const Physmap& physmap = call.domain().physmap();
+    const std::uint64_t before = physmap.gfn_of_own(kSharedInfoPage);
+    const Outcome outcome = run(call);
+    const std::uint64_t after = physmap.gfn_of_own(kSharedInfoPage);
+    if (after != before) call.domain().ports().shared_info_moved(after);
+    return outcome;
 }
 
 }  // namespace xenshim

@@ -28,11 +28,16 @@ Outcome multicall(Call& call) {
     const std::uint64_t entry_bytes =
         call.is_64bit() ? sizeof(multicall_entry<W64>) : sizeof(multicall_entry<W32>);
     std::optional<Block> block;
+    // A list that is not finished does not sleep: its rest comes first.
+    const auto unfinished = [&](Outcome outcome) {
+        if (block) call.domain().end_poll(call.vcpu());
+        return outcome;
+    };
     for (std::uint32_t i = 0; i < count; ++i) {
-        if (i != 0 && call.should_yield()) return Continue{i};
-        const vmm::Gva at = list + i * entry_bytes;
+        if (i != 0 && call.should_yield()) return unfinished(Continue{i});
+        const vmm::Gva at = call.element(list, i, entry_bytes);
         auto entry = call.read_wide<multicall_entry>(at);
-        if (!entry) return Call::fail(entry.error());
+        if (!entry) return unfinished(Call::fail(entry.error()));
         if (entry->op == HYPERVISOR_multicall) {
             entry->result = static_cast<std::uint64_t>(-std::int64_t{XEN_EINVAL});
         } else {
@@ -48,8 +53,8 @@ Outcome multicall(Call& call) {
                 }
                 entry->result = again.number;
                 const auto back = call.write_wide<multicall_entry>(at, *entry);
-                if (!back) return Call::fail(back.error());
-                return Continue{i};
+                if (!back) return unfinished(Call::fail(back.error()));
+                return unfinished(Continue{i});
             }
             if (const auto* done = std::get_if<Done>(&outcome)) {
                 entry->result = static_cast<std::uint64_t>(done->result);
@@ -60,7 +65,7 @@ Outcome multicall(Call& call) {
             }
         }
         const auto back = call.write_wide<multicall_entry>(at, *entry);
-        if (!back) return Call::fail(back.error());
+        if (!back) return unfinished(Call::fail(back.error()));
     }
     if (block) return *block;
     return Call::ok();

@@ -17,10 +17,11 @@ Outcome poll(Call& call) {
     if (want->nr_ports > kMaxPolledPorts) return Call::fail(XEN_EINVAL);
     std::vector<Port> polled;
     for (std::uint32_t i = 0; i < want->nr_ports; ++i) {
-        const auto port = call.read<std::uint32_t>(vmm::Gva{want->ports} + i * 4);
+        const auto port = call.read<std::uint32_t>(call.element({want->ports}, i, 4));
         if (!port) return Call::fail(port.error());
         polled.push_back(*port);
     }
+    call.domain().end_poll(call.vcpu());  // of one that an interrupt ended inside KVM
     EventChannels& channels = call.domain().event_channels();
     // Counted as a poller before the ports are looked at: an event that comes in between wakes us.
     ++channels.pollers;
@@ -72,6 +73,7 @@ Outcome sched_op(Call& call) {
             return Call::ok();
 
         case SCHEDOP_block:
+            call.domain().end_poll(call.vcpu());
             call.domain().shared_info().clear_upcall_mask(call.vcpu());
             return Block{std::nullopt};
 

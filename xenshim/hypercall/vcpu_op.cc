@@ -65,6 +65,7 @@ GuestResult<void> initialise(Call& call, std::uint32_t id) {
     if (context.mode == 0) {
         vcpu_hvm_x86_32 regs;
         std::memcpy(&regs, context.regs.data(), sizeof regs);
+        if (regs.pad1 != 0 || regs.pad2 != decltype(regs.pad2){}) return refuse(XEN_EINVAL);
         to = from_32(regs);
     } else if (context.mode == 1) {
         vcpu_hvm_x86_64 regs;

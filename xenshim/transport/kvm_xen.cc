@@ -87,17 +87,18 @@ void KvmXenTransport::place_vcpu_info(PerVcpu& vcpu, std::optional<vmm::Gpa> gpa
 }
 
 void KvmXenTransport::callback_changed(std::uint64_t value) {
-    const bool vector = (value >> 56) == abi::kCallbackTypeVector;
+    // KVM takes no vector that belongs to exceptions.
+    const bool vector = (value >> 56) == abi::kCallbackTypeVector && (value & 0xff) >= 0x10;
     const auto set = machine().vm().set_xen_callback_vector(
         vector ? static_cast<std::uint8_t>(value) : std::uint8_t{0});
-    if (!set) vmm::log_error("upcall", "%s", set.error().what.c_str());
+    if (!set) vmm::log_guest("upcall", "%s", set.error().what.c_str());
     XenPlatform::callback_changed(value);
 }
 
 void KvmXenTransport::shared_info_moved(std::uint64_t gfn) {
     const auto set = machine().vm().set_xen_shared_info_gfn(
         gfn == kNoGfn ? std::optional<std::uint64_t>() : std::optional(gfn));
-    if (!set) vmm::log_error("shared_info", "%s", set.error().what.c_str());
+    if (!set) vmm::log_guest("shared_info", "%s", set.error().what.c_str());
     XenPlatform::shared_info_moved(gfn);
 }
 
@@ -127,7 +128,7 @@ bool KvmXenTransport::place_time_area(unsigned v, std::uint64_t gpa) {
 
 void KvmXenTransport::width_latched(bool is_64bit) {
     const auto set = machine().vm().set_xen_long_mode(is_64bit);
-    if (!set) vmm::log_error("shared_info", "%s", set.error().what.c_str());
+    if (!set) vmm::log_guest("shared_info", "%s", set.error().what.c_str());
 }
 
 }  // namespace xenshim

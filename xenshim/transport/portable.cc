@@ -117,6 +117,7 @@ constexpr const char* kInlineHint =
 // Some KVMs (kvm_pvm) rewrite the instruction and try it again for ever.
 void PortableTransport::inspect_transport(PerVcpu& vcpu) {
     auto& kvm = vcpu.thread.vcpu();
+    if (kvm.cpl() != 0) return;  // a process may do as it likes: it harms only itself
     std::array<std::uint8_t, 3> code{};
     vcpu.access.begin();
     if (!vcpu.access.read({kvm.get(Reg::kRip)}, std::as_writable_bytes(std::span(code)))) return;
@@ -125,8 +126,10 @@ void PortableTransport::inspect_transport(PerVcpu& vcpu) {
                     .error = vmm::Error{vmm::Fault::kHost, kInlineHint}});
 }
 
-// Others answer it themselves, and only count it.
+// Others answer it themselves, and only count it: from ring 3 too, so that the count says something
+// only of a guest whose own sites are not known.
 void PortableTransport::housekeeping_transport() {
+    if (!config().call_sites.empty()) return;
     for (unsigned v = 0; v < machine().vcpus(); ++v) {
         if (machine().vcpu(v).vcpu().statistic("hypercalls").value_or(0) == 0) continue;
         machine().stop({.kind = vmm::StopCause::Kind::kError,

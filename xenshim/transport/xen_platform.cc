@@ -189,7 +189,9 @@ void XenPlatform::housekeeping() {
     constexpr unsigned kRoundsBetweenReclaims = 40;
     if (++reclaim_rounds_ >= kRoundsBetweenReclaims) {
         reclaim_rounds_ = 0;
-        if (const auto pages = machine_.memory().reclaim_touched()) {
+        if (const auto pages = machine_.memory().reclaim_touched([this](std::uint64_t gfn) {
+                return domain_->physmap().free_touched(gfn);
+            })) {
             vmm::log_guest("memory", "the guest touched %llu pages that it had given back",
                            static_cast<unsigned long long>(pages));
         }
@@ -277,7 +279,7 @@ void XenPlatform::remove_ram_page(std::uint64_t gfn) {
 
 void XenPlatform::send_vector(unsigned vcpu, std::uint8_t vector) {
     const auto sent = machine_.vm().signal_msi(msi_address(vmm::Machine::apic_id(vcpu)), vector);
-    if (!sent) vmm::log_error("upcall", "vCPU %u: %s", vcpu, sent.error().what.c_str());
+    if (!sent) vmm::log_guest("upcall", "vCPU %u: %s", vcpu, sent.error().what.c_str());
 }
 
 void XenPlatform::upcall(unsigned vcpu) {
@@ -381,7 +383,7 @@ void XenPlatform::stop_vcpu(unsigned v) {
 
 void XenPlatform::send_nmi(unsigned v) {
     const auto sent = machine_.vm().signal_msi(msi_address(vmm::Machine::apic_id(v)), kMsiNmi);
-    if (!sent) vmm::log_error("nmi", "vCPU %u: %s", v, sent.error().what.c_str());
+    if (!sent) vmm::log_guest("nmi", "vCPU %u: %s", v, sent.error().what.c_str());
 }
 
 void XenPlatform::shutdown(std::uint8_t reason) {

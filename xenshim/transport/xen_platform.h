@@ -140,7 +140,6 @@ class XenPlatform : public vmm::Platform, protected Ports {
 
     // ---- Ports ----------------------------------------------------------------------------------
     std::byte* own_page(std::uint32_t page) override;
-    std::uint32_t own_pages() const override { return kOwnPages; }
     bool show_own_page(std::uint64_t gfn, std::uint32_t page) override;
     void hide_own_page(std::uint64_t gfn) override;
     bool in_slot(std::uint64_t gfn) const override;

@@ -15,7 +15,7 @@ enum class ExitStatus : int {
     kInternalError = 3,  // our own mistake, or a host call that should not fail
     kHostCannot = 4,     // this host lacks something, `xenolith check` says what
     kCrash = 10,         // the guest crashed and is not restarted
-    kWatchdog = 11,      // the guest's watchdog, or ours, ended it
+    kWatchdog = 11,      // the guest's own watchdog ended it
     kReboot = 12,        // the guest asked for a reboot that is not followed
     kSuspend = 13,       // the guest suspended itself
     kSoftReset = 14,     // the guest asked for a soft reset

@@ -137,16 +137,16 @@ TEST_F(Console, AProducerThatCannotBeIsBroughtBack) {
 }
 
 TEST_F(Console, InputFillsTheRingAndNoMore) {
-    EXPECT_TRUE(backend.has_input_room());
+    EXPECT_TRUE((backend.input_room() != 0));
     EXPECT_EQ(give("abc"), 3u);
     EXPECT_EQ(notified, 1u);
     EXPECT_EQ(guest_reads(), "abc");
     EXPECT_EQ(give(std::string(2000, 'y')), 1024u);
-    EXPECT_FALSE(backend.has_input_room());
+    EXPECT_FALSE((backend.input_room() != 0));
     EXPECT_EQ(give("z"), 0u);
     EXPECT_EQ(notified, 2u);
     EXPECT_EQ(guest_reads(), std::string(1024, 'y'));
-    EXPECT_TRUE(backend.has_input_room());
+    EXPECT_TRUE((backend.input_room() != 0));
     EXPECT_EQ(give(""), 0u);
     EXPECT_EQ(notified, 2u);
 }
@@ -164,7 +164,7 @@ TEST_F(Console, AConsumerThatCannotBeGetsNothing) {
     for (const std::uint32_t cons : {1u, 0x8000'0000u, 0xffff'ffffu - 2000}) {
         set(ConsoleRing::kInProd, 0);
         set(ConsoleRing::kInCons, cons);
-        EXPECT_FALSE(backend.has_input_room()) << cons;
+        EXPECT_FALSE((backend.input_room() != 0)) << cons;
         EXPECT_EQ(give("abc"), 0u) << cons;
         EXPECT_EQ(get(ConsoleRing::kInProd), 0u);
     }

@@ -134,7 +134,7 @@ TEST(Params, ATssThatIsTooShortIsACrash) {
 // ------------------------------------------------------------------------------
 
 TEST(GrantTable, GrowsOnlyUpwardsAndToItsMaximum) {
-    GrantTable grants;
+    GrantTable grants(kMaxGrantFrames);
     EXPECT_EQ(grants.frames(), 1u);
     EXPECT_TRUE(grants.grow_to(0));
     EXPECT_EQ(grants.frames(), 1u);
@@ -148,7 +148,7 @@ TEST(GrantTable, GrowsOnlyUpwardsAndToItsMaximum) {
 }
 
 TEST(GrantTable, AFramesPageGrowsTheTable) {
-    GrantTable grants;
+    GrantTable grants(kMaxGrantFrames);
     EXPECT_EQ(*grants.page_of(0), kFirstGrantPage);
     EXPECT_EQ(grants.frames(), 1u);
     EXPECT_EQ(*grants.page_of(63), kFirstGrantPage + 63);
@@ -159,7 +159,7 @@ TEST(GrantTable, AFramesPageGrowsTheTable) {
 }
 
 TEST(GrantTable, OnlyVersionOneExists) {
-    GrantTable grants;
+    GrantTable grants(kMaxGrantFrames);
     EXPECT_TRUE(grants.set_version(1).has_value());
     EXPECT_EQ(code(grants.set_version(2)), -XEN_ENOSYS);
     for (const std::uint32_t bad : {0u, 3u, 0x80000001u}) {

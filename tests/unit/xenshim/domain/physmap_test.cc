@@ -25,7 +25,7 @@ class PhysmapTest : public testing::Test {
         return ports().memory.read<std::uint32_t>(vmm::gfn_to_gpa(gfn)).has_value();
     }
     // What the machine shows is what the map says, and no overlay is counted twice.
-    void expect_overlays_in_slots(std::size_t n) { EXPECT_EQ(ports().overlays, n); }
+    void expect_overlays_in_slots(std::size_t n) { EXPECT_EQ(ports().overlays.size(), n); }
 
     TestDomain guest{abi::Width::k64};
 };

@@ -147,21 +147,5 @@ TEST_P(VcpuInfo, CanBeAskedForWhileItMoves) {
     asks.join();
 }
 
-TEST_P(VcpuInfo, ClearAllMasksEverythingAndLeavesNothingPending) {
-    std::byte* page = guest.ports.own_page(kSharedInfoPage);
-    const std::size_t end = info.layout()->evtchn_mask + info.layout()->ports / 8;
-    info.set_pending(1);
-    info.set_pending(info.layout()->ports - 1);
-    page[info.layout()->evtchn_pending - 1] = page[end] = std::byte{0x55};
-    info.clear_all();
-    for (std::uint32_t port = 0; port < info.layout()->ports; ++port) {
-        ASSERT_FALSE(info.is_pending(port)) << port;
-        ASSERT_TRUE(info.is_masked(port)) << port;
-    }
-    // The bytes around the bitmaps are not its to touch.
-    EXPECT_EQ(page[info.layout()->evtchn_pending - 1], std::byte{0x55});
-    EXPECT_EQ(page[end], std::byte{0x55});
-}
-
 }  // namespace
 }  // namespace xenshim

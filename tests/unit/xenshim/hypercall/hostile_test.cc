@@ -36,7 +36,7 @@ constexpr std::uint64_t kPointers[] = {0,
 // Ends what a guest may have ended, so that the next call finds a domain that runs.
 void check_sane(TestDomain& d) {
     ASSERT_LE(d.domain.physmap().accounts().current, d.domain.physmap().accounts().maximum);
-    ASSERT_LE(d.domain.grants().frames(), GrantTable::max_frames());
+    ASSERT_LE(d.domain.grants().frames(), kMaxGrantFrames);
     d.domain.end_poll(0);
 }
 
