@@ -118,7 +118,7 @@ enum class ExitReason {
     kIrqWindow,
     kIoapicEoi,
     kHalt,
-    kShutdown,  // triple fault
+    kShutdown,       // triple fault
     kInternalError,  // the guest's state is one that KVM cannot run
     kOther,
 };

@@ -150,8 +150,7 @@ bool VcpuThread::attend() {
 
 void VcpuThread::inspect() {
     const auto state = vcpu_->mp_state();
-    const bool down =
-        state == kvm::MpState::kUninitialized || state == kvm::MpState::kInitReceived;
+    const bool down = state == kvm::MpState::kUninitialized || state == kvm::MpState::kInitReceived;
     const bool halted = state == kvm::MpState::kHalted && !asleep_;
     dead_ = down || (halted && !vcpu_->interrupts_enabled());
     if (!down) machine_.platform_->inspect(*this);

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-
 #include "vmm/base/log.h"
 
 namespace vmm {
@@ -124,8 +123,7 @@ void MachineMemory::remove_ram_page(std::uint64_t gfn) {
     remove_slot_locked(gfn);
 }
 
-std::uint64_t MachineMemory::reclaim_touched(
-    const std::function<bool(std::uint64_t gfn)>& free) {
+std::uint64_t MachineMemory::reclaim_touched(const std::function<bool(std::uint64_t gfn)>& free) {
     std::uint64_t reclaimed = 0;
     for (Region& r : regions_) {
         const auto size = static_cast<off_t>(r.memory.size());

@@ -65,7 +65,7 @@ class MachineMemory {
     SharedRegion own_;
     SharedRegion pool_;  // one page per slot of the pool
 
-    std::mutex mutex_;  // guards what follows
+    std::mutex mutex_;                                // guards what follows
     std::set<std::uint64_t> overlays_;                // gfns inside regions that show own pages
     std::map<std::uint64_t, std::uint32_t> slot_of_;  // gfn -> index in the pool
     std::vector<std::uint32_t> free_slots_;

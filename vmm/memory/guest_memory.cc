@@ -77,27 +77,20 @@ std::byte* GuestMemory::find_window(Gpa at, std::uint64_t size) const {
     return found == pages_.end() ? nullptr : found->second + at.offset();
 }
 
-bool GuestMemory::read(Gpa at, std::span<std::byte> to) const {
+bool GuestMemory::read_pages(Gpa at, std::span<std::byte> to) const {
     while (!to.empty()) {
         const std::uint64_t n = std::min<std::uint64_t>(to.size(), kPageSize - at.offset());
-        const std::byte* from = window(at, n);
-        if (from == nullptr) return false;
-        std::memcpy(to.data(), from, n);
+        if (!read(at, to.first(n))) return false;
         to = to.subspan(n);
         at = at + n;
     }
-    // The copy is not fetched again later: without this a compiler may re-read guest memory
-    // instead of keeping the value.
-    std::atomic_signal_fence(std::memory_order_acq_rel);
     return true;
 }
 
-bool GuestMemory::write(Gpa at, std::span<const std::byte> from) {
+bool GuestMemory::write_pages(Gpa at, std::span<const std::byte> from) {
     while (!from.empty()) {
         const std::uint64_t n = std::min<std::uint64_t>(from.size(), kPageSize - at.offset());
-        std::byte* to = window(at, n);
-        if (to == nullptr) return false;
-        std::memcpy(to, from.data(), n);
+        if (!write(at, from.first(n))) return false;
         from = from.subspan(n);
         at = at + n;
     }

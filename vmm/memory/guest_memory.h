@@ -53,8 +53,23 @@ class GuestMemory {
 
     // Copies; false when any byte has nothing behind it, and then a prefix was copied. Ranges may
     // cross pages and regions.
-    [[nodiscard]] bool read(Gpa at, std::span<std::byte> to) const;
-    [[nodiscard]] bool write(Gpa at, std::span<const std::byte> from);
+    [[nodiscard]] bool read(Gpa at, std::span<std::byte> to) const {
+        if (at.offset() + to.size() > kPageSize) return read_pages(at, to);
+        const std::byte* from = start(at, to.size());
+        if (from == nullptr) return false;
+        copy(to.data(), from, to.size());
+        // The copy is not fetched again later: without this a compiler may re-read guest memory
+        // instead of keeping the value.
+        std::atomic_signal_fence(std::memory_order_acq_rel);
+        return true;
+    }
+    [[nodiscard]] bool write(Gpa at, std::span<const std::byte> from) {
+        if (at.offset() + from.size() > kPageSize) return write_pages(at, from);
+        std::byte* to = start(at, from.size());
+        if (to == nullptr) return false;
+        copy(to, from.data(), from.size());
+        return true;
+    }
     [[nodiscard]] bool fill(Gpa at, std::uint64_t size, std::byte value);
 
     template <Plain T>
@@ -72,8 +87,8 @@ class GuestMemory {
     // aligned. The page behind it stays mapped, so the reference never dangles.
     template <std::unsigned_integral T>
     T* word(Gpa at) const {
-        if (at.value % sizeof(T) != 0) return nullptr;
-        return reinterpret_cast<T*>(window(at, sizeof(T)));  // NOLINT: the one place for words
+        if (at.value % sizeof(T) != 0) return nullptr;      // so it crosses no page either
+        return reinterpret_cast<T*>(start(at, sizeof(T)));  // NOLINT: the one place for words
     }
 
     // Host address of a whole page, for overlays and rings that the VMM itself owns; null when
@@ -96,12 +111,29 @@ class GuestMemory {
     // Host address of [at, at+size), which must not cross a page; null when not there. Low RAM
     // without holes, where nearly all of it happens, is answered at once.
     std::byte* window(Gpa at, std::uint64_t size) const {
+        return at.offset() + size <= kPageSize ? start(at, size) : nullptr;
+    }
+    // The same for a range that is known not to cross a page.
+    std::byte* start(Gpa at, std::uint64_t size) const {
         if (at.value < low_size_ && !low_holes_.load(std::memory_order_relaxed)) [[likely]] {
-            return at.offset() + size <= kPageSize ? low_host_ + at.value : nullptr;
+            return low_host_ + at.value;
         }
         return find_window(at, size);
     }
     std::byte* find_window(Gpa at, std::uint64_t size) const;
+    bool read_pages(Gpa at, std::span<std::byte> to) const;
+    bool write_pages(Gpa at, std::span<const std::byte> from);
+
+    // memcpy, with the few sizes of hypercall arguments in line.
+    static void copy(std::byte* to, const std::byte* from, std::size_t size) {
+        switch (size) {
+            case 4: std::memcpy(to, from, 4); return;
+            case 8: std::memcpy(to, from, 8); return;
+            case 16: std::memcpy(to, from, 16); return;
+            case 24: std::memcpy(to, from, 24); return;
+            default: std::memcpy(to, from, size);
+        }
+    }
     const Region* region_of(std::uint64_t gpa) const;
 
     std::vector<Region> regions_;

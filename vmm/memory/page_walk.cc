@@ -136,36 +136,30 @@ std::optional<Gpa> walk(GuestMemory& memory, const PagingState& paging, Gva at, 
     return walked->gpa;
 }
 
-std::optional<Gpa> LinearMemory::translate(Gva at, Access access) {
-    const std::uint64_t page = at.value >> kPageShift;
-    if (known_ && known_virtual_ == page && (known_writable_ || access == Access::kRead)) {
-        return Gpa{(known_physical_ << kPageShift) | at.offset()};
-    }
+std::optional<Gpa> LinearMemory::walk_and_remember(Gva at, Access access) {
     const auto walked = walk_any(memory_, paging_, at, access);
     if (!walked) return std::nullopt;
     known_ = true;
     known_writable_ = walked->write_needs_no_walk;
-    known_virtual_ = page;
+    known_virtual_ = at.value >> kPageShift;
     known_physical_ = walked->gpa.gfn();
     return walked->gpa;
 }
 
-bool LinearMemory::read(Gva at, std::span<std::byte> to) {
+bool LinearMemory::read_pages(Gva at, std::span<std::byte> to) {
     while (!to.empty()) {
         const std::uint64_t n = std::min<std::uint64_t>(to.size(), kPageSize - at.offset());
-        const auto gpa = translate(at, Access::kRead);
-        if (!gpa || !memory_.read(*gpa, to.first(n))) return false;
+        if (!read(at, to.first(n))) return false;
         to = to.subspan(n);
         at = at + n;
     }
     return true;
 }
 
-bool LinearMemory::write(Gva at, std::span<const std::byte> from) {
+bool LinearMemory::write_pages(Gva at, std::span<const std::byte> from) {
     while (!from.empty()) {
         const std::uint64_t n = std::min<std::uint64_t>(from.size(), kPageSize - at.offset());
-        const auto gpa = translate(at, Access::kWrite);
-        if (!gpa || !memory_.write(*gpa, from.first(n))) return false;
+        if (!write(at, from.first(n))) return false;
         from = from.subspan(n);
         at = at + n;
     }

@@ -36,16 +36,34 @@ class LinearMemory {
         : memory_(memory), paging_(paging) {}
 
     // Copies, page by page; false when a byte cannot be had. What was copied is a prefix.
-    bool read(Gva at, std::span<std::byte> to);
-    bool write(Gva at, std::span<const std::byte> from);
-    std::optional<Gpa> translate(Gva at, Access access);
+    bool read(Gva at, std::span<std::byte> to) {
+        if (at.offset() + to.size() > kPageSize) return read_pages(at, to);
+        const auto gpa = translate(at, Access::kRead);
+        return gpa && memory_.read(*gpa, to);
+    }
+    bool write(Gva at, std::span<const std::byte> from) {
+        if (at.offset() + from.size() > kPageSize) return write_pages(at, from);
+        const auto gpa = translate(at, Access::kWrite);
+        return gpa && memory_.write(*gpa, from);
+    }
+    std::optional<Gpa> translate(Gva at, Access access) {
+        if (known_ && known_virtual_ == at.value >> kPageShift &&
+            (known_writable_ || access == Access::kRead)) {
+            return Gpa{(known_physical_ << kPageShift) | at.offset()};
+        }
+        return walk_and_remember(at, access);
+    }
 
   private:
+    std::optional<Gpa> walk_and_remember(Gva at, Access access);
+    bool read_pages(Gva at, std::span<std::byte> to);
+    bool write_pages(Gva at, std::span<const std::byte> from);
+
     GuestMemory& memory_;
     const PagingState paging_;
     bool known_ = false;
     bool known_writable_ = false;
-    std::uint64_t known_virtual_ = 0;   // page numbers
+    std::uint64_t known_virtual_ = 0;  // page numbers
     std::uint64_t known_physical_ = 0;
 };
 

@@ -87,8 +87,9 @@ std::array<std::byte, sizeof(S)> bytes_of(const S& value) {
     const auto* base = reinterpret_cast<const std::byte*>(&value);  // NOLINT: to measure offsets
     std::apply(
         [&](const auto&... field) {
-            (std::memcpy(out.data() + (reinterpret_cast<const std::byte*>(&field) - base),  // NOLINT
-                         &field, sizeof field),
+            (std::memcpy(
+                 out.data() + (reinterpret_cast<const std::byte*>(&field) - base),  // NOLINT
+                 &field, sizeof field),
              ...);
         },
         S::fields(value));

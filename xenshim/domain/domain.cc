@@ -108,8 +108,8 @@ void Domain::vcpu_down(unsigned id) {
     // In this order: whoever sees it down and brings it up again comes after the stop.
     ports_.stop_vcpu(id);
     vcpus_[id].up = false;
-    const bool any = std::any_of(vcpus_.begin(), vcpus_.end(),
-                                 [](const DomainVcpu& v) { return v.up.load(); });
+    const bool any =
+        std::any_of(vcpus_.begin(), vcpus_.end(), [](const DomainVcpu& v) { return v.up.load(); });
     if (!any) shutdown(SHUTDOWN_poweroff);
 }
 

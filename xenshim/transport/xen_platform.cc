@@ -189,9 +189,8 @@ void XenPlatform::housekeeping() {
     constexpr unsigned kRoundsBetweenReclaims = 40;
     if (++reclaim_rounds_ >= kRoundsBetweenReclaims) {
         reclaim_rounds_ = 0;
-        if (const auto pages = machine_.memory().reclaim_touched([this](std::uint64_t gfn) {
-                return domain_->physmap().free_touched(gfn);
-            })) {
+        if (const auto pages = machine_.memory().reclaim_touched(
+                [this](std::uint64_t gfn) { return domain_->physmap().free_touched(gfn); })) {
             vmm::log_guest("memory", "the guest touched %llu pages that it had given back",
                            static_cast<unsigned long long>(pages));
         }
