@@ -56,7 +56,7 @@ class GuestMemory {
     [[nodiscard]] bool read(Gpa at, std::span<std::byte> to) const {
         if (at.offset() + to.size() > kPageSize) return read_pages(at, to);
         const std::byte* from = start(at, to.size());
-        if (from == nullptr) return false;
+        if (from == nullptr) return to.empty();
         copy(to.data(), from, to.size());
         // The copy is not fetched again later: without this a compiler may re-read guest memory
         // instead of keeping the value.
@@ -66,7 +66,7 @@ class GuestMemory {
     [[nodiscard]] bool write(Gpa at, std::span<const std::byte> from) {
         if (at.offset() + from.size() > kPageSize) return write_pages(at, from);
         std::byte* to = start(at, from.size());
-        if (to == nullptr) return false;
+        if (to == nullptr) return from.empty();
         copy(to, from.data(), from.size());
         return true;
     }

@@ -39,12 +39,12 @@ class LinearMemory {
     bool read(Gva at, std::span<std::byte> to) {
         if (at.offset() + to.size() > kPageSize) return read_pages(at, to);
         const auto gpa = translate(at, Access::kRead);
-        return gpa && memory_.read(*gpa, to);
+        return gpa ? memory_.read(*gpa, to) : to.empty();
     }
     bool write(Gva at, std::span<const std::byte> from) {
         if (at.offset() + from.size() > kPageSize) return write_pages(at, from);
         const auto gpa = translate(at, Access::kWrite);
-        return gpa && memory_.write(*gpa, from);
+        return gpa ? memory_.write(*gpa, from) : from.empty();
     }
     std::optional<Gpa> translate(Gva at, Access access) {
         if (known_ && known_virtual_ == at.value >> kPageShift &&
