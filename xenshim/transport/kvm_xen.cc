@@ -10,7 +10,9 @@ using vmm::kvm::Reg;
 
 KvmXenTransport::KvmXenTransport(vmm::Machine& machine, PlatformConfig platform_config,
                                  std::uint32_t xen_flags)
-    : XenPlatform(machine, std::move(platform_config)), xen_flags_(xen_flags) {}
+    : XenPlatform(machine, std::move(platform_config)),
+      xen_flags_(xen_flags),
+      calls_with_registers_(machine.vcpus()) {}
 
 vmm::Result<void> KvmXenTransport::set_up_transport() {
     // "AuthenticAMD" and "HygonGenuine" have VMMCALL, everybody else VMCALL.
@@ -52,8 +54,12 @@ void KvmXenTransport::hypercall(PerVcpu& vcpu) {
     const std::uint64_t rip = kvm.get(Reg::kRip);
     const abi::Reply reply = run(vcpu, request);
     // The exit itself says the mode and the privilege; the control registers are needed only to
-    // walk to an argument. A vCPU that passed one in this call most likely will in the next.
-    kvm.bring_system_registers(vcpu.access.used());
+    // walk to an argument. A vCPU that passes arguments now and then gets them with every exit,
+    // so that the ioctl which fetches them otherwise is all but never made.
+    constexpr unsigned kCallsWithoutArgument = 64;
+    unsigned& left = calls_with_registers_[vcpu.thread.index()];
+    left = vcpu.access.used() ? kCallsWithoutArgument : left - (left != 0 ? 1 : 0);
+    kvm.bring_system_registers(left != 0);
     if (const auto* finish = std::get_if<abi::Finish>(&reply)) {
         *exit.result = result_register(request.width, finish->result);
     } else if (const auto* again = std::get_if<abi::Reissue>(&reply)) {

@@ -39,6 +39,7 @@ class KvmXenTransport final : public XenPlatform {
     void hypercall(PerVcpu& vcpu);
 
     const std::uint32_t xen_flags_;
+    std::vector<unsigned> calls_with_registers_;  // by vCPU: for how many calls they still come
     TrapInstruction trap_ = kVmcall;
 };
 
