@@ -127,6 +127,7 @@ class GuestMemory {
     // memcpy, with the few sizes of hypercall arguments in line.
     static void copy(std::byte* to, const std::byte* from, std::size_t size) {
         switch (size) {
+            case 0: return;  // of which memcpy may not be told a null pointer
             case 4: std::memcpy(to, from, 4); return;
             case 8: std::memcpy(to, from, 8); return;
             case 16: std::memcpy(to, from, 16); return;
