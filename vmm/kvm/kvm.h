@@ -175,6 +175,10 @@ struct FullState {
     SegmentState cs, ds, es, ss, tr;
 };
 
+// The whole of the state that `state` stands for: flat 32-bit protected mode without paging, as the
+// PVH boot protocol has it. What is not named there is zero.
+FullState start_state(const FlatState& state);
+
 // One vCPU. All functions are for the thread that runs it, but for request_exit().
 class Vcpu {
   public:

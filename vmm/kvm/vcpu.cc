@@ -74,8 +74,7 @@ Result<void> Vcpu::set_cpuid(std::span<const CpuidLeaf> leaves) {
     return {};
 }
 
-Result<void> Vcpu::set_start_state(const FlatState& state) {
-    // Flat 32-bit protected mode without paging: the PVH boot protocol's entry state.
+FullState start_state(const FlatState& state) {
     FullState full;
     full.gpr[3] = state.rbx;
     full.rip = state.rip;
@@ -83,7 +82,11 @@ Result<void> Vcpu::set_start_state(const FlatState& state) {
     full.cs = {.base = 0, .limit = 0xffffffff, .attributes = 0xc9b};
     full.ds = full.es = full.ss = {.base = 0, .limit = 0xffffffff, .attributes = 0xc93};
     full.tr = {.base = 0, .limit = 0x67, .attributes = 0x8b};
-    return set_full_state(full);
+    return full;
+}
+
+Result<void> Vcpu::set_start_state(const FlatState& state) {
+    return set_full_state(start_state(state));
 }
 
 Result<void> Vcpu::set_full_state(const FullState& state) {
