@@ -55,7 +55,7 @@ class TestDomain {
 
     struct Options {
         unsigned vcpus = 2;
-        std::uint32_t preempt_every = 0;
+        PreemptPolicy preempt{};
         std::uint32_t max_event_port = 1023;
         unsigned caller = 0;
         const abi::Profile* profile = abi::find_profile(abi::kDefaultProfile);
@@ -64,7 +64,7 @@ class TestDomain {
     TestDomain(Width width, Options options)
         : access(ports.memory),
           domain(ports, ports.memory, config_of(options)),
-          preemption(requests, options.preempt_every),
+          preemption(requests, options.preempt),
           caller(options.caller),
           width_(width) {
         access.unmapped.insert(kUnmapped >> vmm::kPageShift);

@@ -288,7 +288,9 @@ Result<void> VmImpl::build_platform(const kvm::Kvm& kvm, const boot::BootInfo& b
     platform.domain.memory = {.current = pages,
                               .maximum = std::max(ram_pages + kSlackPages, pages),
                               .highest_gfn = highest};
-    platform.preempt_every = config_.preempt_every;
+    platform.preempt = {.every = config_.preempt.every,
+                        .at = config_.preempt.at,
+                        .after_us = config_.preempt_after_us};
     platform.cpuid_base = config_.cpuid_base;
     platform.start = {.rip = boot_info.entry, .rbx = boot_info.start_info.value};
     platform.set_mtrrs = !is_hvm();

@@ -25,10 +25,14 @@ struct Done {
     std::int64_t result = 0;
     bool operator==(const Done&) const = default;
 };
-// Stopped before unit `units_done`, counted from where the registers count (continuation.h); the
-// rest is to be done by another call. How that is written into registers is the engine's business.
+// Stopped before unit `units_done`, counted from where the operation's class counts
+// (continuation.h); the rest is to be done by another call. How that is written into registers,
+// or into the guest's structure, is the engine's business.
 struct Continue {
     std::uint64_t units_done = 0;
+    // Linear address of the structure that keeps the progress, where that is not the one in the
+    // rule's argument (dm_op, whose structure lies behind a list of buffers). 0: it is.
+    std::uint64_t structure = 0;
     bool operator==(const Continue&) const = default;
 };
 // The vCPU sleeps until an event is pending for it, one of the polled ports becomes pending, an

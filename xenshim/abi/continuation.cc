@@ -1,57 +1,241 @@
 #include "xenshim/abi/continuation.h"
 
 #include "xenshim/abi/numbers.h"
+#include "xenshim/abi/other_numbers.h"
 #include "xenshim/abi/structs.h"
 
 namespace xenshim::abi {
+namespace {
+
+constexpr ContinuationRule kShifted = {.kind = ContinuationClass::kShiftedCursor};
+constexpr ContinuationRule kAgain = {.kind = ContinuationClass::kRestart};
+
+// Offsets and sizes of the members that move: public/memory.h, public/hvm/hvm_op.h,
+// public/hvm/dm_op.h at the releases that move them.
+
+// add_to_physmap, 4.2 and 4.3: size less, idx and gpfn more.
+constexpr StructStep kPhysmapRange[] = {
+    {.offset_32 = 2,
+     .offset_64 = 2,
+     .bytes_32 = 2,
+     .bytes_64 = 2,
+     .per_unit_32 = -1,
+     .per_unit_64 = -1},
+    {.offset_32 = 8,
+     .offset_64 = 8,
+     .bytes_32 = 4,
+     .bytes_64 = 8,
+     .per_unit_32 = 1,
+     .per_unit_64 = 1},
+    {.offset_32 = 12,
+     .offset_64 = 16,
+     .bytes_32 = 4,
+     .bytes_64 = 8,
+     .per_unit_32 = 1,
+     .per_unit_64 = 1},
+};
+// exchange: nr_exchanged, the last member, counts what is done.
+constexpr StructStep kExchange[] = {
+    {.offset_32 = 40,
+     .offset_64 = 64,
+     .bytes_32 = 4,
+     .bytes_64 = 8,
+     .per_unit_32 = 1,
+     .per_unit_64 = 1},
+};
+// modified_memory {domid, first_pfn u64 @8, nr u64 @16} and set_mem_type {domid, type u16 @2,
+// nr u64 @8 ... } as they were until 4.4; both widths alike.
+constexpr StructStep kModifiedMemory[] = {
+    {.offset_32 = 8,
+     .offset_64 = 8,
+     .bytes_32 = 8,
+     .bytes_64 = 8,
+     .per_unit_32 = 1,
+     .per_unit_64 = 1},
+    {.offset_32 = 16,
+     .offset_64 = 16,
+     .bytes_32 = 8,
+     .bytes_64 = 8,
+     .per_unit_32 = -1,
+     .per_unit_64 = -1},
+};
+constexpr StructStep kSetMemType[] = {
+    {.offset_32 = 8,
+     .offset_64 = 8,
+     .bytes_32 = 8,
+     .bytes_64 = 8,
+     .per_unit_32 = 1,
+     .per_unit_64 = 1},
+    {.offset_32 = 16,
+     .offset_64 = 16,
+     .bytes_32 = 8,
+     .bytes_64 = 8,
+     .per_unit_32 = -1,
+     .per_unit_64 = -1},
+};
+// A reservation until 3.0.3: extent_start moves, and the cursor as well.
+constexpr StructStep kMovingHandle[] = {
+    {.offset_32 = 0,
+     .offset_64 = 0,
+     .bytes_32 = 4,
+     .bytes_64 = 8,
+     .per_unit_32 = 4,
+     .per_unit_64 = 8},
+};
+
+// Pages between two looks at whether to stop (HVMOP_op_mask + 1).
+constexpr std::uint32_t kHvmGranularity = 256;
+
+ContinuationRule memory_rule(const Profile& profile, std::uint64_t op) {
+    switch (op) {
+        case XENMEM_increase_reservation:
+        case XENMEM_decrease_reservation:
+        case XENMEM_populate_physmap: {
+            ContinuationRule rule = kShifted;
+            rule.pointer_arg = 1;
+            if (profile.memory_op_moves_handle) rule.steps = kMovingHandle;
+            return rule;
+        }
+        case XENMEM_add_to_physmap:
+            if (profile.physmap_range == Progress::kRegister) return kShifted;
+            if (profile.physmap_range == Progress::kStruct) {
+                return {
+                    .kind = ContinuationClass::kStruct, .pointer_arg = 1, .steps = kPhysmapRange};
+            }
+            return {};
+        case XENMEM_add_to_physmap_batch:
+            return profile.physmap_range == Progress::kRegister ? kShifted : ContinuationRule{};
+        case XENMEM_exchange:
+            return {.kind = ContinuationClass::kStruct, .pointer_arg = 1, .steps = kExchange};
+        case XENMEM_acquire_resource:
+            return profile.acquire_resource_continues ? kShifted : ContinuationRule{};
+        case XENMEM_private_translate_gpfn_list:
+        case XENMEM_private_release_mfn_list:
+            return profile.private_memory_ops ? kShifted : ContinuationRule{};
+        default: return {};
+    }
+}
+
+ContinuationRule hvm_rule(const Profile& profile, std::uint64_t op) {
+    switch (op) {
+        case HVMOP_set_param:
+        case HVMOP_flush_tlbs: return kAgain;
+        case HVMOP_modified_memory:
+        case HVMOP_set_mem_type:
+            if (!profile.hvm_device_ops) return {};
+            if (profile.hvm_memory_progress == Progress::kRegister) {
+                return {.kind = ContinuationClass::kUnshiftedCursor,
+                        .granularity = kHvmGranularity};
+            }
+            if (profile.hvm_memory_progress == Progress::kStruct) {
+                return {.kind = ContinuationClass::kStruct,
+                        .granularity = kHvmGranularity,
+                        .pointer_arg = 1,
+                        .steps = op == HVMOP_modified_memory
+                                     ? std::span<const StructStep>(kModifiedMemory)
+                                     : std::span<const StructStep>(kSetMemType)};
+            }
+            return {};
+        default: return {};
+    }
+}
+
+ContinuationRule grant_rule(const Profile& profile, std::uint64_t op) {
+    if (!profile.grant_batches_continue) return {};
+    const auto batch = [](std::size_t bytes_32, std::size_t bytes_64) {
+        return ContinuationRule{.kind = ContinuationClass::kPointerAndCount,
+                                .pointer_arg = 1,
+                                .count_arg = 2,
+                                .unit_bytes_32 = static_cast<std::uint8_t>(bytes_32),
+                                .unit_bytes_64 = static_cast<std::uint8_t>(bytes_64)};
+    };
+    switch (op) {
+        case GNTTABOP_map_grant_ref: return batch(32, 32);
+        case GNTTABOP_unmap_grant_ref: {
+            ContinuationRule rule = batch(24, 24);
+            rule.granularity = 32;  // one TLB flush for as many (GNTTAB_UNMAP_BATCH_SIZE)
+            return rule;
+        }
+        case GNTTABOP_copy: return batch(24, 40);
+        case GNTTABOP_swap_grant_ref: return batch(12, 12);
+        default: return {};
+    }
+}
+
+}  // namespace
 
 ContinuationRule continuation_rule(const Profile& profile, const Request& request) {
+    const std::uint64_t command = request.args[0];
     switch (request.number) {
         case HYPERVISOR_memory_op:
-            switch (decode_memory_op(profile, request.width, request.args[0]).op) {
-                case XENMEM_increase_reservation:
-                case XENMEM_decrease_reservation:
-                case XENMEM_populate_physmap:
-                case XENMEM_add_to_physmap:
-                case XENMEM_add_to_physmap_batch:
-                    return {.kind = ContinuationClass::kShiftedCursor};
-                default: return {};
+            return memory_rule(profile, decode_memory_op(profile, request.width, command).op);
+        case HYPERVISOR_hvm_op: return hvm_rule(profile, decode_hvm_op(profile, command).op);
+        case HYPERVISOR_grant_table_op:
+            return grant_rule(profile, decode_grant_table_op(profile, command).op);
+        case HYPERVISOR_event_channel_op: {
+            const auto op = static_cast<std::uint32_t>(command);
+            if (profile.evtchn_reset_continues &&
+                (op == EVTCHNOP_reset || op == EVTCHNOP_reset_cont)) {
+                return {.kind = ContinuationClass::kOtherSubOp,
+                        .granularity = 64,  // ports
+                        .other_sub_op = EVTCHNOP_reset_cont};
             }
+            return {};
+        }
         case HYPERVISOR_multicall:
             return {.kind = ContinuationClass::kPointerAndCount,
                     .pointer_arg = 0,
                     .count_arg = 1,
                     .unit_bytes_32 = sizeof(multicall_entry<W32>),
                     .unit_bytes_64 = sizeof(multicall_entry<W64>)};
-        case HYPERVISOR_vcpu_op: return {.kind = ContinuationClass::kRestart};
+        case HYPERVISOR_dm_op:
+        case HYPERVISOR_vcpu_op: return kAgain;
         default: return {};
     }
 }
 
-Reissue encode_continuation(const Profile& profile, const Request& request, Continue progress) {
+Encoded encode_continuation(const Profile& profile, const Request& request, Continue progress) {
     const ContinuationRule rule = continuation_rule(profile, request);
-    Reissue out{.number = request.number, .args = request.args};
+    const bool wide = request.width == Width::k64;
+    Encoded out{.registers = {.number = request.number, .args = request.args}};
+    auto& args = out.registers.args;
+    std::uint64_t units_of_entry = progress.units_done;
     switch (rule.kind) {
         case ContinuationClass::kShiftedCursor: {
-            const auto at = decode_memory_op(profile, request.width, request.args[0]);
-            out.args[0] =
-                encode_memory_op(profile, {.op = at.op, .start_extent = progress.units_done});
+            const auto at = decode_memory_op(profile, request.width, args[0]);
+            args[0] = encode_memory_op(profile, {.op = at.op, .start = progress.units_done});
+            units_of_entry -= at.start;
             break;
         }
-        case ContinuationClass::kPointerAndCount: {
-            const unsigned unit =
-                request.width == Width::k64 ? rule.unit_bytes_64 : rule.unit_bytes_32;
-            out.args[rule.pointer_arg] += progress.units_done * unit;
-            out.args[rule.count_arg] -= progress.units_done;
+        case ContinuationClass::kUnshiftedCursor: {
+            const auto at = decode_hvm_op(profile, args[0]);
+            args[0] = encode_hvm_op(profile, {.op = at.op, .start = progress.units_done});
             break;
         }
+        case ContinuationClass::kPointerAndCount:
+            args[rule.pointer_arg] +=
+                progress.units_done * (wide ? rule.unit_bytes_64 : rule.unit_bytes_32);
+            args[rule.count_arg] -= progress.units_done;
+            break;
+        case ContinuationClass::kOtherSubOp: args[0] = rule.other_sub_op; break;
+        case ContinuationClass::kStruct:
         case ContinuationClass::kRestart:
         case ContinuationClass::kNone: break;
     }
-    if (request.width == Width::k32) {
-        for (auto& arg : out.args) {
+    if (!wide) {
+        for (auto& arg : args) {
             arg &= UINT32_MAX;
         }
+    }
+    const std::uint64_t structure =
+        progress.structure != 0 ? progress.structure : request.args[rule.pointer_arg];
+    for (const StructStep& step : rule.steps) {
+        const std::uint64_t at = structure + (wide ? step.offset_64 : step.offset_32);
+        const auto per_unit =
+            static_cast<std::uint64_t>(std::int64_t{wide ? step.per_unit_64 : step.per_unit_32});
+        out.changes[out.change_count++] = {.at = wide ? at : at & UINT32_MAX,
+                                           .bytes = wide ? step.bytes_64 : step.bytes_32,
+                                           .delta = units_of_entry * per_unit};
     }
     return out;
 }

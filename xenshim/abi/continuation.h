@@ -1,38 +1,73 @@
 // Continuations: how far a preempted hypercall came, written where Xen of the VM's profile keeps
-// it. A handler reports units; this engine alone encodes and decodes; the transport alone writes
-// registers. Nothing about an operation in flight lives anywhere else, so that a guest may park
-// the frame in its memory, resume it on another vCPU or another host, edit it or drop it.
+// it. A handler reports units; this engine alone encodes; the transport alone writes registers.
+// Nothing about an operation in flight lives anywhere else, so that a guest may park the frame in
+// its memory, resume it on another vCPU or another host, edit it or drop it.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <span>
 
 #include "xenshim/abi/call.h"
 #include "xenshim/abi/profile.h"
 
 namespace xenshim::abi {
 
-// How an operation's progress is encoded (xen-abi: classes of continuation state).
+// How an operation's progress is encoded (xen-abi: classes of continuation state), and from where
+// its units count.
 enum class ContinuationClass : std::uint8_t {
     kNone,             // never continues
-    kShiftedCursor,    // units done above the sub-op's bits in argument 0
-    kPointerAndCount,  // the pointer argument advanced, the count argument reduced
-    kRestart,          // the same call again
+    kShiftedCursor,    // above the sub-op's bits in argument 0; from the operation's start
+    kUnshiftedCursor,  // in the high bits of argument 0 as it is; from the operation's start
+    kPointerAndCount,  // pointer argument advanced, count argument reduced; from this entry's start
+    kStruct,           // the argument structure is advanced; from this entry's start
+    kOtherSubOp,       // another sub-op, the cursor in the domain; units do not show
+    kRestart,          // the same call again; units do not show
+};
+
+// A member of the guest's structure that moves along: it grows by `per_unit` for each unit done in
+// this entry (subtracts when negative).
+struct StructStep {
+    std::uint8_t offset_32 = 0, offset_64 = 0;
+    std::uint8_t bytes_32 = 0, bytes_64 = 0;
+    std::int8_t per_unit_32 = 0, per_unit_64 = 0;
 };
 
 struct ContinuationRule {
     ContinuationClass kind = ContinuationClass::kNone;
-    // kPointerAndCount: which arguments, and the bytes of one unit at each width.
-    unsigned pointer_arg = 0;
-    unsigned count_arg = 0;
-    unsigned unit_bytes_32 = 0;
-    unsigned unit_bytes_64 = 0;
+    // Units come in steps of this many: a cursor without a shift cannot say others.
+    std::uint32_t granularity = 1;
+    // kPointerAndCount: which arguments, and the bytes of one unit at each width. kStruct: the
+    // structure's argument.
+    std::uint8_t pointer_arg = 0;
+    std::uint8_t count_arg = 0;
+    std::uint8_t unit_bytes_32 = 0;
+    std::uint8_t unit_bytes_64 = 0;
+    std::uint32_t other_sub_op = 0;  // kOtherSubOp
+    std::span<const StructStep> steps{};
 };
 
 // How the operation that `request` names continues under `profile`.
 ContinuationRule continuation_rule(const Profile& profile, const Request& request);
 
-// The registers with which the guest goes on. Units count from the operation's start where the
-// registers keep a cursor, and from this entry's start where pointer and count move along.
-Reissue encode_continuation(const Profile& profile, const Request& request, Continue progress);
+// One change to the guest's structure, at the caller's width: `delta` is added to the member, in
+// its own size.
+struct StructChange {
+    std::uint64_t at = 0;  // linear address
+    std::uint8_t bytes = 0;
+    std::uint64_t delta = 0;
+    bool operator==(const StructChange&) const = default;
+};
+
+// What the guest goes on with.
+struct Encoded {
+    Reissue registers;
+    std::array<StructChange, 3> changes{};
+    std::size_t change_count = 0;
+    std::span<const StructChange> struct_changes() const {
+        return std::span(changes).first(change_count);
+    }
+};
+Encoded encode_continuation(const Profile& profile, const Request& request, Continue progress);
 
 }  // namespace xenshim::abi

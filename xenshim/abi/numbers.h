@@ -25,6 +25,7 @@ enum : std::uint32_t {
     HYPERVISOR_hvm_op = 34,
     HYPERVISOR_sysctl = 35,
     HYPERVISOR_domctl = 36,
+    HYPERVISOR_tmem_op = 38,
     HYPERVISOR_argo_op = 39,
     HYPERVISOR_xenpmu_op = 40,
     HYPERVISOR_dm_op = 41,
@@ -47,13 +48,25 @@ enum : std::uint32_t {
     XENMEM_populate_physmap = 6,
     XENMEM_add_to_physmap = 7,
     XENMEM_memory_map = 9,
+    XENMEM_machine_memory_map = 10,
     XENMEM_exchange = 11,
+    XENMEM_machphys_mapping = 12,
     XENMEM_set_memory_map = 13,
     XENMEM_maximum_gpfn = 14,
     XENMEM_remove_from_physmap = 15,
+    XENMEM_set_pod_target = 16,
+    XENMEM_get_pod_target = 17,
     XENMEM_get_sharing_freed_pages = 18,
     XENMEM_get_sharing_shared_pages = 19,
+    XENMEM_paging_op = 20,
+    XENMEM_access_op = 21,
+    XENMEM_sharing_op = 22,
     XENMEM_add_to_physmap_batch = 23,
+    XENMEM_claim_pages = 24,
+    XENMEM_machphys_compat_mfn_list = 25,
+    XENMEM_get_vnumainfo = 26,
+    XENMEM_reserved_device_memory_map = 27,
+    XENMEM_acquire_resource = 28,
 };
 enum : std::uint32_t {
     XENMAPSPACE_shared_info = 0,
@@ -147,6 +160,10 @@ enum : std::uint32_t {
     XENVER_build_id = 10,
 };
 
+// console_io and vm_assist commands (xen.h).
+enum : std::uint32_t { CONSOLEIO_write = 0, CONSOLEIO_read = 1 };
+enum : std::uint32_t { VMASST_CMD_enable = 0, VMASST_CMD_disable = 1 };
+
 // hvm_op sub-ops (hvm/hvm_op.h) and parameters (hvm/params.h).
 enum : std::uint32_t {
     HVMOP_set_param = 0,
@@ -182,11 +199,16 @@ enum : std::uint32_t {
     GNTTABOP_map_grant_ref = 0,
     GNTTABOP_unmap_grant_ref = 1,
     GNTTABOP_setup_table = 2,
+    GNTTABOP_dump_table = 3,
+    GNTTABOP_transfer = 4,
     GNTTABOP_copy = 5,
     GNTTABOP_query_size = 6,
+    GNTTABOP_unmap_and_replace = 7,
     GNTTABOP_set_version = 8,
+    GNTTABOP_get_status_frames = 9,
     GNTTABOP_get_version = 10,
     GNTTABOP_swap_grant_ref = 11,
+    GNTTABOP_cache_flush = 12,
 };
 enum : std::int16_t {
     GNTST_okay = 0,

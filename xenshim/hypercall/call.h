@@ -47,7 +47,8 @@ class Call {
     unsigned word_bytes() const { return is_64bit() ? 8 : 4; }
     GuestAccess& access() { return access_; }
     Preemption& preemption() { return preemption_; }
-    bool should_yield() { return preemption_.should_yield(); }
+    // Asked before unit `unit`, never before the first of an entry.
+    bool should_yield(std::uint64_t unit) { return preemption_.should_yield(unit); }
 
     // Argument `i` as the callee's C prototype cuts it.
     template <class T = std::uint64_t>

@@ -42,21 +42,42 @@ std::span<const HypercallRow> hypercalls() {
 }
 
 Outcome dispatch(Call& call) {
-    const std::uint64_t number = call.request().number;  // all 64 bits count, since Xen 4.8
-    if (number >= kNumbers || kByNumber[number] == nullptr) return Call::fail(XEN_ENOSYS);
+    const Profile& profile = call.profile();
+    std::uint64_t number = call.request().number;
+    if (!profile.wide_numbers) number &= UINT32_MAX;
+    if (number >= kNumbers || kByNumber[number] == nullptr ||
+        (profile.hypercalls >> number & 1) == 0) {
+        return Call::fail(XEN_ENOSYS);
+    }
     return kByNumber[number](call);
+}
+
+std::optional<Reissue> reissue(Call& call, const Continue& progress) {
+    const Encoded encoded = encode_continuation(call.profile(), call.request(), progress);
+    for (const StructChange& change : encoded.struct_changes()) {
+        std::uint64_t value = 0;
+        const auto bytes = std::as_writable_bytes(std::span(&value, 1)).first(change.bytes);
+        if (!call.access().read({change.at}, bytes)) return std::nullopt;
+        value += change.delta;
+        if (!call.access().write({change.at}, bytes)) return std::nullopt;
+    }
+    return encoded.registers;
 }
 
 Reply run_hypercall(Domain& domain, GuestAccess& access, Preemption& preemption, unsigned vcpu,
                     const Request& request) {
     // Privilege comes before existence: ring 3 with a bogus number hears -EPERM.
-    if (request.cpl != 0) return Finish{-std::int64_t{XEN_EPERM}};
+    constexpr unsigned kUserRing = 3;
+    if (request.cpl != 0 && (request.cpl == kUserRing || !domain.profile().only_ring3_refused)) {
+        return Finish{-std::int64_t{XEN_EPERM}};
+    }
     preemption.enter();
     Call call(domain, access, preemption, vcpu, request);
     const Outcome outcome = dispatch(call);
     if (const auto* done = std::get_if<Done>(&outcome)) return Finish{done->result};
     if (const auto* progress = std::get_if<Continue>(&outcome)) {
-        return encode_continuation(domain.profile(), request, *progress);
+        if (const auto again = reissue(call, *progress)) return *again;
+        return Finish{-std::int64_t{XEN_EFAULT}};
     }
     return *std::get_if<Block>(&outcome);
 }

@@ -2,6 +2,7 @@
 // and the encoding of continuations.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -21,6 +22,10 @@ std::span<const HypercallRow> hypercalls();
 
 // Runs one call, without encoding: what multicall does for each of its entries.
 abi::Outcome dispatch(Call& call);
+
+// The registers with which a call that stopped goes on; what of its progress lies in the guest's
+// structure has been written there. Nothing: that memory cannot be written.
+std::optional<abi::Reissue> reissue(Call& call, const abi::Continue& progress);
 
 // Runs one call as a transport got it.
 abi::Reply run_hypercall(Domain& domain, GuestAccess& access, Preemption& preemption, unsigned vcpu,

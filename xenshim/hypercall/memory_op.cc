@@ -14,7 +14,7 @@ constexpr std::uint32_t kMaxOrder = 9;
 
 constexpr std::uint32_t kAddressBitsMask = 0xff;  // of mem_flags
 
-bool apply_to_extent(Physmap& physmap, std::uint32_t op, std::uint64_t gfn, std::uint32_t order) {
+bool apply_to_extent(Physmap& physmap, std::uint64_t op, std::uint64_t gfn, std::uint32_t order) {
     const std::uint64_t pages = std::uint64_t{1} << order;
     if (gfn + pages < gfn) return false;
     for (std::uint64_t i = 0; i < pages; ++i) {
@@ -28,27 +28,27 @@ bool apply_to_extent(Physmap& physmap, std::uint32_t op, std::uint64_t gfn, std:
 
 // increase_reservation, decrease_reservation and populate_physmap answer how many extents are
 // done, never an error.
-Outcome reservation(Call& call, MemoryOpCommand at) {
+Outcome reservation(Call& call, Command at) {
     const auto stop_at = [](std::uint64_t n) { return Call::ok(static_cast<std::int64_t>(n)); };
     const auto want = call.read_wide<xen_memory_reservation>(call.handle(1));
     // On a resumed call the cursor comes from guest registers: judged like any other argument.
     if (!want || !call.domain().is_self(want->domid) ||
-        want->nr_extents > call.profile().memory_op_max_extents ||
-        at.start_extent >= want->nr_extents || want->extent_order > kMaxOrder) {
-        return stop_at(at.start_extent);
+        want->nr_extents > call.profile().memory_op_max_extents || at.start >= want->nr_extents ||
+        want->extent_order > kMaxOrder) {
+        return stop_at(at.start);
     }
     if (at.op == XENMEM_populate_physmap && (want->mem_flags & XENMEMF_populate_on_demand) != 0) {
-        return stop_at(at.start_extent);
+        return stop_at(at.start);
     }
     // Pages below a given machine address: nobody knows machine addresses here, and a limit below
     // 4 GiB is one that no host of today could honour anyway.
     const std::uint32_t address_bits = want->mem_flags & kAddressBitsMask;
     if (at.op == XENMEM_populate_physmap && address_bits != 0 && address_bits < 32) {
-        return stop_at(at.start_extent);
+        return stop_at(at.start);
     }
     const vmm::Gva list{want->extent_start};
-    for (std::uint64_t i = at.start_extent; i < want->nr_extents; ++i) {
-        if (i != at.start_extent && call.should_yield()) return Continue{i};
+    for (std::uint64_t i = at.start; i < want->nr_extents; ++i) {
+        if (i != at.start && call.should_yield(i)) return Continue{i};
         std::uint64_t gfn = 0;
         if (at.op != XENMEM_increase_reservation) {  // whose pages land nowhere in the map
             const auto named = call.read_word(list, i);
@@ -102,7 +102,7 @@ Outcome add_to_physmap(Call& call, std::uint64_t start) {
         return Call::fail(call.is_64bit() ? XEN_EOVERFLOW : XEN_EINVAL);
     }
     for (std::uint64_t i = start; i < want->size; ++i) {
-        if (i != start && call.should_yield()) return Continue{i};
+        if (i != start && call.should_yield(i)) return Continue{i};
         const auto moved = add_one(call, want->space, want->idx + i, want->gpfn + i);
         if (!moved) return Call::fail(moved.error());
     }
@@ -134,7 +134,7 @@ Outcome memory_map(Call& call) {
     return Call::result(call.write_wide<xen_memory_map>(at, *want));
 }
 
-Outcome account(Call& call, std::uint32_t op) {
+Outcome account(Call& call, std::uint64_t op) {
     const auto domid = call.read<std::uint16_t>(call.handle(1));
     if (!domid) return Call::fail(domid.error());
     if (const auto self = call.require_self(*domid, XEN_EPERM); !self) {
@@ -151,12 +151,12 @@ Outcome account(Call& call, std::uint32_t op) {
 }
 
 Outcome run(Call& call) {
-    const MemoryOpCommand at = decode_memory_op(call.profile(), call.request().width, call.arg(0));
+    const Command at = decode_memory_op(call.profile(), call.request().width, call.arg(0));
     switch (at.op) {
         case XENMEM_increase_reservation:
         case XENMEM_decrease_reservation:
         case XENMEM_populate_physmap: return reservation(call, at);
-        case XENMEM_add_to_physmap: return add_to_physmap(call, at.start_extent);
+        case XENMEM_add_to_physmap: return add_to_physmap(call, at.start);
 
         // Common code, which calls a cursor where none belongs by the profile's own name.
         case XENMEM_maximum_ram_page:
@@ -164,7 +164,9 @@ Outcome run(Call& call) {
         case XENMEM_maximum_reservation:
         case XENMEM_maximum_gpfn:
         case XENMEM_remove_from_physmap:
-            if (at.start_extent != 0) return Call::fail(call.profile().memory_op_stray_bits);
+            if (const auto stray = call.profile().memory_op_stray_bits; stray && at.start != 0) {
+                return Call::fail(*stray);
+            }
             if (at.op == XENMEM_maximum_ram_page) {
                 const auto accounts = call.domain().physmap().accounts();
                 return Call::ok(static_cast<std::int64_t>(accounts.highest_gfn + 1));
@@ -173,11 +175,10 @@ Outcome run(Call& call) {
             return account(call, at.op);
 
         // Architecture code, which compares the whole register.
-        case XENMEM_memory_map:
-            return at.start_extent == 0 ? memory_map(call) : Call::fail(XEN_ENOSYS);
+        case XENMEM_memory_map: return at.start == 0 ? memory_map(call) : Call::fail(XEN_ENOSYS);
         case XENMEM_get_sharing_freed_pages:
         case XENMEM_get_sharing_shared_pages:
-            return at.start_extent == 0 ? Call::ok() : Call::fail(XEN_ENOSYS);
+            return at.start == 0 ? Call::ok() : Call::fail(XEN_ENOSYS);
 
         default: return Call::fail(XEN_ENOSYS);
     }

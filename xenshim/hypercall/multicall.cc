@@ -1,6 +1,5 @@
 // HYPERVISOR_multicall: a list of hypercalls in guest memory (Xen's common/multicall.c; for HVM
 // guests since 4.16).
-#include "xenshim/abi/continuation.h"
 #include "xenshim/hypercall/dispatcher.h"
 #include "xenshim/hypercall/handlers.h"
 
@@ -34,7 +33,7 @@ Outcome multicall(Call& call) {
         return outcome;
     };
     for (std::uint32_t i = 0; i < count; ++i) {
-        if (i != 0 && call.should_yield()) return unfinished(Continue{i});
+        if (i != 0 && call.should_yield(i)) return unfinished(Continue{i});
         const vmm::Gva at = call.element(list, i, entry_bytes);
         auto entry = call.read_wide<multicall_entry>(at);
         if (!entry) return unfinished(Call::fail(entry.error()));
@@ -47,11 +46,12 @@ Outcome multicall(Call& call) {
             if (const auto* progress = std::get_if<Continue>(&outcome)) {
                 // The entry itself becomes the continuation: its arguments are those of the
                 // call's re-issue and its result, meaningless until it is done, the number.
-                const Reissue again = encode_continuation(call.profile(), inner, *progress);
+                const auto again = reissue(nested, *progress);
+                if (!again) return unfinished(Call::fail(XEN_EFAULT));
                 for (std::size_t a = 0; a < kArgs; ++a) {
-                    entry->args[a] = again.args[a];
+                    entry->args[a] = again->args[a];
                 }
-                entry->result = again.number;
+                entry->result = again->number;
                 const auto back = call.write_wide<multicall_entry>(at, *entry);
                 if (!back) return unfinished(Call::fail(back.error()));
                 return unfinished(Continue{i});

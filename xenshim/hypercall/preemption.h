@@ -1,56 +1,102 @@
 // When a long operation should stop and let its vCPU go back to the guest.
 //
-// A unit is one element of work (an extent, a multicall entry). The first unit of an entry is
-// always done, so that every entry makes progress; after the last nothing is asked. The cheap
-// question is one atomic load; the clock is read once in a few units.
+// A unit is one element of work (an extent, a grant, a multicall entry). The first unit of an
+// entry is always done, so that every entry makes progress; after the last nothing is asked. The
+// cheap question is one atomic load. The clock is read once in a number of units that follows what
+// they cost: as many as fit into an eighth of the time allowed.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <vector>
 
 namespace xenshim {
 
+// What the operator asked for (--preempt, --preempt-after).
+struct PreemptPolicy {
+    // Stop after so many units of an entry in any case; 0: never. 1 is "always".
+    std::uint32_t every = 0;
+    // Stop before these units of each operation, ascending. They count from the operation's start
+    // where its class keeps a cursor, else from this entry's.
+    std::vector<std::uint64_t> at;
+    // How long an entry may take when nothing else stops it.
+    std::uint32_t after_us = 100;
+    bool operator==(const PreemptPolicy&) const = default;
+};
+
 class Preemption {
   public:
+    using Clock = std::uint64_t (*)();  // ns, monotonic
+
+    static std::uint64_t steady_ns() {
+        return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                              std::chrono::steady_clock::now().time_since_epoch())
+                                              .count());
+    }
+
     // `wanted`: set by whoever needs this vCPU out of a hypercall (an event, a kick, a pause).
-    // `force_every`: stop after so many units in any case; 0: never (--preempt every:N).
-    Preemption(const std::atomic<std::uint32_t>& wanted, std::uint32_t force_every)
-        : wanted_(&wanted), force_every_(force_every) {}
+    Preemption(const std::atomic<std::uint32_t>& wanted, PreemptPolicy policy,
+               Clock clock = steady_ns)
+        : wanted_(&wanted),
+          policy_(std::move(policy)),
+          clock_(clock),
+          steered_(policy_.every != 0 || !policy_.at.empty()) {}
 
     // A hypercall was entered.
     void enter() {
         units_ = 0;
-        deadline_set_ = false;
+        next_look_ = kFirstLook;
+        started_ns_ = 0;
     }
 
-    // Asked between two units.
-    bool should_yield() {
+    // Asked between two units: before unit `unit`.
+    bool should_yield(std::uint64_t unit) {
         ++units_;
-        if (force_every_ != 0 && units_ >= force_every_) return true;
+        if (steered_ && forced(unit)) [[unlikely]] {
+            return true;
+        }
         if (wanted_->load(std::memory_order_relaxed) != 0) return true;
-        return units_ % kClockEvery == 0 && past_deadline();
+        return units_ >= next_look_ && past_deadline();
     }
 
   private:
-    static constexpr std::uint32_t kClockEvery = 16;
-    static constexpr std::chrono::microseconds kLongest{100};
+    static constexpr std::uint64_t kFirstLook = 1;
+    static constexpr std::uint64_t kMostBetweenLooks = 256;
+    static constexpr std::uint64_t kLooks = 8;  // in the time that an entry may take
+
+    bool forced(std::uint64_t unit) const {
+        if (policy_.every != 0 && units_ >= policy_.every) return true;
+        return std::binary_search(policy_.at.begin(), policy_.at.end(), unit);
+    }
 
     bool past_deadline() {
-        const auto now = std::chrono::steady_clock::now();
-        if (!deadline_set_) {
-            deadline_set_ = true;
-            deadline_ = now + kLongest;
+        const std::uint64_t now = clock_();
+        const std::uint64_t allowed = std::uint64_t{policy_.after_us} * 1000;
+        if (started_ns_ == 0) {
+            // An operation of one unit never looks at the clock.
+            started_ns_ = now;
+            units_at_start_ = units_;
+            next_look_ = units_ + kFirstLook;
             return false;
         }
-        return now >= deadline_;
+        const std::uint64_t spent = now - started_ns_;
+        if (spent >= allowed) return true;
+        const std::uint64_t per_unit = spent / (units_ - units_at_start_) + 1;
+        next_look_ =
+            units_ + std::clamp<std::uint64_t>(allowed / kLooks / per_unit, 1, kMostBetweenLooks);
+        return false;
     }
 
     const std::atomic<std::uint32_t>* wanted_;
-    std::uint32_t force_every_;
-    std::uint32_t units_ = 0;
-    bool deadline_set_ = false;
-    std::chrono::steady_clock::time_point deadline_;
+    PreemptPolicy policy_;
+    Clock clock_;
+    bool steered_;
+    std::uint64_t units_ = 0;
+    std::uint64_t next_look_ = kFirstLook;
+    std::uint64_t started_ns_ = 0;
+    std::uint64_t units_at_start_ = 0;
 };
 
 }  // namespace xenshim

@@ -48,7 +48,7 @@ XenPlatform::XenPlatform(vmm::Machine& machine, PlatformConfig config)
     Ports& ports = *this;
     domain_ = std::make_unique<Domain>(ports, machine_.memory().guest(), config_.domain);
     for (unsigned v = 0; v < machine_.vcpus(); ++v) {
-        vcpus_.push_back(std::make_unique<PerVcpu>(machine_, v, config_.preempt_every));
+        vcpus_.push_back(std::make_unique<PerVcpu>(machine_, v, config_.preempt));
     }
 }
 

@@ -27,7 +27,7 @@ struct InlineCallSite {
 
 struct PlatformConfig {
     DomainConfig domain;
-    std::uint32_t preempt_every = 0;
+    PreemptPolicy preempt;
     std::uint32_t cpuid_base = 0x40000000;
     std::vector<InlineCallSite> call_sites;
     vmm::kvm::FlatState start;  // of vCPU 0
@@ -89,10 +89,10 @@ class XenPlatform : public vmm::Platform, protected Ports {
     };
 
     struct PerVcpu {
-        PerVcpu(vmm::Machine& machine, unsigned index, std::uint32_t preempt_every)
+        PerVcpu(vmm::Machine& machine, unsigned index, const PreemptPolicy& preempt)
             : thread(machine.vcpu(index)),
               access(machine.memory().guest(), thread.vcpu()),
-              preemption(thread.requests(), preempt_every) {}
+              preemption(thread.requests(), preempt) {}
         vmm::VcpuThread& thread;
         Access access;
         Preemption preemption;

@@ -86,10 +86,13 @@ constexpr std::array kRunOptions{
                   request.vm.profile = TRY(parse_profile(text, profiles));
                   return {};
               }},
-    XENOLITH_RUN_OPTION("preempt", "none|every:N",
-                        "continue long hypercalls after every N units of work (default none: "
-                        "only when there is a reason)",
-                        vm.preempt_every, parse_preempt),
+    XENOLITH_RUN_OPTION("preempt", "none|always|every:N|at:K[,K...]",
+                        "interrupt long hypercalls after every unit of work, after every N, or "
+                        "before units K (default none: only when there is a reason)",
+                        vm.preempt, parse_preempt),
+    XENOLITH_RUN_OPTION("preempt-after", "US",
+                        "interrupt a hypercall after this many microseconds (default 100)",
+                        vm.preempt_after_us, parse_preempt_after),
     XENOLITH_RUN_OPTION("on-reboot", "restart|destroy",
                         "what a reboot does (default destroy; with a GUEST.cfg, restart)",
                         vm.on_reboot, parse_action),

@@ -186,11 +186,37 @@ Result<std::uint32_t> parse_cpuid_base(std::string_view text) {
     return static_cast<std::uint32_t>(*value);
 }
 
-Result<std::uint32_t> parse_preempt(std::string_view text) {
-    constexpr std::string_view kEvery = "every:";
-    if (text == "none") return std::uint32_t{0};
-    if (!text.starts_with(kEvery)) return user_error(in_quotes(text) + " is not none or every:N");
-    return parse_narrow<std::uint32_t>(text.substr(kEvery.size()), 1, UINT32_MAX);
+Result<PreemptChoice> parse_preempt(std::string_view text) {
+    constexpr std::string_view kEvery = "every:", kAt = "at:";
+    PreemptChoice choice;
+    if (text == "none") return choice;
+    if (text == "always") {
+        choice.every = 1;
+        return choice;
+    }
+    if (text.starts_with(kEvery)) {
+        choice.every = TRY(parse_narrow<std::uint32_t>(text.substr(kEvery.size()), 1, UINT32_MAX));
+        return choice;
+    }
+    if (!text.starts_with(kAt)) {
+        return user_error(in_quotes(text) + " is not none, always, every:N or at:K[,K...]");
+    }
+    constexpr std::size_t kMost = 4096;
+    for (std::string_view rest = text.substr(kAt.size());;) {
+        const std::size_t comma = rest.find(',');
+        // Unit 0 cannot be stopped before: each entry does at least one.
+        choice.at.push_back(TRY(parse_number(rest.substr(0, comma), 1, UINT32_MAX)));
+        if (choice.at.size() > kMost) return user_error("more than 4096 places to stop at");
+        if (comma == std::string_view::npos) break;
+        rest.remove_prefix(comma + 1);
+    }
+    std::sort(choice.at.begin(), choice.at.end());
+    return choice;
+}
+
+Result<std::uint32_t> parse_preempt_after(std::string_view text) {
+    constexpr std::uint32_t kLongest = 1'000'000;
+    return parse_narrow<std::uint32_t>(text, 1, kLongest);
 }
 
 Result<std::string> parse_name(std::string_view text) {

@@ -41,6 +41,14 @@ struct BootModule {
     bool operator==(const BootModule&) const = default;
 };
 
+// Where long hypercalls are made to stop although there is no reason: after every so many units
+// (0: not), and before these units, ascending.
+struct PreemptChoice {
+    std::uint32_t every = 0;
+    std::vector<std::uint64_t> at;
+    bool operator==(const PreemptChoice&) const = default;
+};
+
 using Uuid = std::array<std::uint8_t, 16>;
 
 struct VmConfig {
@@ -64,7 +72,8 @@ struct VmConfig {
     std::string console_file;  // empty: stdio
     TransportChoice transport = TransportChoice::kAuto;
     std::string profile = "xen-4.17";
-    std::uint32_t preempt_every = 0;  // 0: continuations only where there is a reason
+    PreemptChoice preempt;
+    std::uint32_t preempt_after_us = 100;  // the longest that a hypercall keeps its vCPU
     std::uint32_t cpuid_base = kCpuidBase;
     std::uint32_t max_event_channels = kDefaultEventChannels;  // the highest port
     std::uint32_t max_grant_frames = 64;
@@ -96,7 +105,8 @@ Result<std::uint16_t> parse_domid(std::string_view text);
 Result<std::uint32_t> parse_event_channels(std::string_view text);
 Result<std::uint32_t> parse_grant_frames(std::string_view text);
 Result<std::uint32_t> parse_cpuid_base(std::string_view text);
-Result<std::uint32_t> parse_preempt(std::string_view text);  // none -> 0, every:N -> N
+Result<PreemptChoice> parse_preempt(std::string_view text);  // none, always, every:N, at:K[,K...]
+Result<std::uint32_t> parse_preempt_after(std::string_view text);  // us
 Result<std::string> parse_name(std::string_view text);
 Result<std::string> parse_path(std::string_view text);
 Result<std::string> parse_string(std::string_view text);   // any text without a NUL

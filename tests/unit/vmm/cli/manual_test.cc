@@ -1,5 +1,4 @@
 // docs/xenolith.1 and the code say the same: each option, key and exit status stands in both.
-#include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -17,11 +16,7 @@ namespace {
 constexpr std::string_view kProfiles[] = {"xen-4.17"};
 
 std::string manual() {
-    // This file lies in tests/unit/vmm/cli of the tree.
-    auto root = std::filesystem::path(__FILE__);
-    for (int up = 0; up < 5; ++up)
-        root = root.parent_path();
-    std::ifstream file(root / "docs/xenolith.1");
+    std::ifstream file(XENOLITH_MANUAL);
     std::stringstream text;
     text << file.rdbuf();
     return text.str();

@@ -88,7 +88,7 @@ TEST(RunOptions, EveryOption) {
     want.vm.console_file = "out";
     want.vm.transport = TransportChoice::kKvmXen;
     want.vm.profile = "xen-4.5";
-    want.vm.preempt_every = 2;
+    want.vm.preempt.every = 2;
     want.vm.on_reboot = ShutdownAction::kRestart;
     want.vm.domid = 5;
     want.vm.max_event_channels = 4096;
@@ -175,7 +175,8 @@ TEST(RunOptions, Mistakes) {
         {{"--kernel=k", "--transport=pio"}, "--transport: 'pio' is not auto, kvm-xen or portable"},
         {{"--kernel=k", "--profile=xen-4.1"}, "--profile: 'xen-4.1' is not a profile"},
         {{"--kernel=k", "--preempt=every:0"}, "--preempt: '0' is out of range"},
-        {{"--kernel=k", "--preempt=7"}, "--preempt: '7' is not none or every:N"},
+        {{"--kernel=k", "--preempt=7"},
+         "--preempt: '7' is not none, always, every:N or at:K[,K...]"},
         {{"--kernel=k", "--on-reboot=preserve"}, "--on-reboot: 'preserve' is not supported"},
         {{"--kernel=k", "--log=loud"}, "--log: 'loud' is not error, warn, info, debug or trace"},
         {{"--kernel=k", "--log-file="}, "--log-file: a file name cannot be empty"},

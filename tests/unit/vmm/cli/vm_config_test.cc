@@ -112,9 +112,12 @@ TEST(ParseOthers, Values) {
     EXPECT_EQ(*parse_grant_frames("64"), 64u);
     EXPECT_EQ(*parse_cpuid_base("0x40000100"), 0x40000100u);
     EXPECT_EQ(*parse_cpuid_base("0x4000ff00"), 0x4000ff00u);
-    EXPECT_EQ(*parse_preempt("none"), 0u);
-    EXPECT_EQ(*parse_preempt("every:1"), 1u);
-    EXPECT_EQ(*parse_preempt("every:4294967295"), UINT32_MAX);
+    EXPECT_EQ(*parse_preempt("none"), PreemptChoice{});
+    EXPECT_EQ(parse_preempt("every:1")->every, 1u);
+    EXPECT_EQ(*parse_preempt("always"), *parse_preempt("every:1"));
+    EXPECT_EQ(parse_preempt("at:7,3")->at, (std::vector<std::uint64_t>{3, 7}));
+    EXPECT_EQ(*parse_preempt_after("250"), 250u);
+    EXPECT_EQ(parse_preempt("every:4294967295")->every, UINT32_MAX);
     EXPECT_EQ(*parse_console("stdio"), "");
     EXPECT_EQ(*parse_console("file:/tmp/a,b"), "/tmp/a,b");
     EXPECT_EQ(*parse_module("a"), (BootModule{"a", ""}));
@@ -140,12 +143,15 @@ TEST(ParseOthers, Refusals) {
                                        {"0x140000000", "multiple"},
                                        {"x", "multiple"}});
     expect_refusals(parse_preempt, {{"every:0", "'0' is out of range"},
+                                    {"at:0", "'0' is out of range"},
+                                    {"at:", "is not a number"},
+                                    {"at:3,,4", "is not a number"},
                                     {"every:", "'' is not a number"},
                                     {"every:-1", "out of range"},
                                     {"every:4294967296", "out of range"},
-                                    {"every", "none or every:N"},
-                                    {"5", "none or every:N"},
-                                    {"", "none or every:N"}});
+                                    {"every", "not none, always, every:N"},
+                                    {"5", "not none, always, every:N"},
+                                    {"", "not none, always, every:N"}});
     expect_refusals(parse_console, {{"file:", "cannot be empty"},
                                     {"stdout", "stdio or file:PATH"},
                                     {"", "stdio or file:PATH"}});

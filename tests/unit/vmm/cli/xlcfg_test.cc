@@ -82,7 +82,7 @@ TEST(XlKeys, EveryKeyThatWeImplement) {
     want.max_grant_frames = 32;
     want.profile = "xen-4.5";
     want.transport = TransportChoice::kPortable;
-    want.preempt_every = 3;
+    want.preempt.every = 3;
     want.console_file = "/tmp/log";
     want.modules = {{"a", "b c"}, {"d", ""}};
     want.domid = 7;
@@ -183,7 +183,7 @@ TEST(XlKeys, Refusals) {
         {"abi_profile='xen-9'", "f:1: abi_profile: 'xen-9' is not a profile"},
         {"transport='kvm'", "f:1: transport: 'kvm' is not auto"},
         {"preempt='every:0'", "f:1: preempt: '0' is out of range"},
-        {"preempt=1", "f:1: preempt: '1' is not none or every:N"},
+        {"preempt=1", "f:1: preempt: '1' is not none, always, every:N or at:K[,K...]"},
         {"console='pty'", "f:1: console: 'pty' is not stdio"},
         {"modules='f'", "f:1: modules: a list of"},
         {"modules=[['f']]", "f:1: modules: a single value"},

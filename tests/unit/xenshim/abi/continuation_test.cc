@@ -28,7 +28,7 @@ class Continuation : public testing::TestWithParam<Width> {
         return r;
     }
     static Reissue encode(const Request& r, std::uint64_t units) {
-        return encode_continuation(xen_417(), r, {.units_done = units});
+        return encode_continuation(xen_417(), r, {.units_done = units}).registers;
     }
 };
 
@@ -59,7 +59,8 @@ TEST_P(Continuation, MemoryOpsNewCursorReplacesTheOld) {
 
 TEST_P(Continuation, MemoryOpsThatNeverContinueHaveNoRule) {
     for (std::uint32_t op = 0; op < 64; ++op) {
-        const bool continues = op == 0 || op == 1 || op == 6 || op == 7 || op == 23;
+        if (op == XENMEM_exchange) continue;  // whose structure moves
+        const bool continues = op == 0 || op == 1 || op == 6 || op == 7 || op == 23 || op == 28;
         const auto rule = continuation_rule(xen_417(), request(HYPERVISOR_memory_op, {op}));
         EXPECT_EQ(rule.kind,
                   continues ? ContinuationClass::kShiftedCursor : ContinuationClass::kNone)
@@ -101,9 +102,15 @@ TEST_P(Continuation, ARestartChangesNothing) {
 
 TEST_P(Continuation, EverythingElseNeverContinues) {
     for (std::uint64_t number = 0; number < 64; ++number) {
-        if (number == HYPERVISOR_memory_op || number == HYPERVISOR_multicall ||
-            number == HYPERVISOR_vcpu_op) {
-            continue;
+        switch (number) {
+            case HYPERVISOR_memory_op:
+            case HYPERVISOR_multicall:
+            case HYPERVISOR_vcpu_op:
+            case HYPERVISOR_dm_op:
+            case HYPERVISOR_hvm_op:          // set_param is 0, and may restart
+            case HYPERVISOR_grant_table_op:  // map_grant_ref is 0
+                continue;
+            default: break;
         }
         EXPECT_EQ(continuation_rule(xen_417(), request(number, {})).kind, ContinuationClass::kNone)
             << number;
@@ -115,7 +122,7 @@ TEST(ContinuationAt32Bits, RegistersStay32BitsWide) {
     const Request r{.number = HYPERVISOR_multicall,
                     .args = {0xffff'ffe0, 3, 0xffff'ffff, 0x8000'0000, 1},
                     .width = Width::k32};
-    const Reissue again = encode_continuation(xen_417(), r, {.units_done = 2});
+    const Reissue again = encode_continuation(xen_417(), r, {.units_done = 2}).registers;
     EXPECT_EQ(again.args, (std::array<std::uint64_t, 5>{0x20, 1, 0xffff'ffff, 0x8000'0000, 1}));
 }
 
@@ -124,7 +131,7 @@ TEST(ContinuationAt64Bits, TheCountsUpperHalfIsKept) {
     const Request r{.number = HYPERVISOR_multicall,
                     .args = {0x1000, 0xdead'0000'0000'0005, 0, 0, 0},
                     .width = Width::k64};
-    const Reissue again = encode_continuation(xen_417(), r, {.units_done = 2});
+    const Reissue again = encode_continuation(xen_417(), r, {.units_done = 2}).registers;
     EXPECT_EQ(again.args[1], 0xdead'0000'0000'0003u);
 }
 
@@ -133,9 +140,9 @@ TEST(ContinuationOfOtherProfiles, TheShiftComesFromTheProfile) {
     Profile old = xen_417();
     old.memory_op_shift = 4;
     const Request r{.number = HYPERVISOR_memory_op, .args = {6, 0x1000}, .width = Width::k64};
-    const Reissue again = encode_continuation(old, r, {.units_done = 5});
+    const Reissue again = encode_continuation(old, r, {.units_done = 5}).registers;
     EXPECT_EQ(again.args[0], 0x56u);
-    EXPECT_EQ(decode_memory_op(old, Width::k64, again.args[0]), (MemoryOpCommand{6, 5}));
+    EXPECT_EQ(decode_memory_op(old, Width::k64, again.args[0]), (Command{6, 5}));
 }
 
 }  // namespace

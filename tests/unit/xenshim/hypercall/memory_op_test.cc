@@ -540,7 +540,7 @@ TEST_P(MemoryOp, ForcedPreemptionChangesNothingButTheNumberOfEntries) {
         const auto units = static_cast<std::uint64_t>(
             w.is_range ? static_cast<std::int64_t>(w.gfns.size()) : expected.result);
         for (std::uint32_t every = 1; every <= 5; ++every) {
-            const auto d = fresh({.preempt_every = every});
+            const auto d = fresh({.preempt = {.every = every, .at = {}}});
             const Request first = request_for(*d, w);
             ASSERT_EQ(first, asked);
             const auto argument = d->bytes({first.args[1]}, 32);
@@ -578,7 +578,7 @@ TEST_P(MemoryOp, AlwaysWantedMeansOneUnitPerEntry) {
 }
 
 TEST_P(MemoryOp, OtherSubOpsAreNeverPreempted) {
-    const auto d = fresh({.preempt_every = 1});
+    const auto d = fresh({.preempt = {.every = 1, .at = {}}});
     d->requests = 1;
     for (const Row& r : kMatrix) {
         if (r.op == 0 || r.op == 1 || r.op == 6) continue;

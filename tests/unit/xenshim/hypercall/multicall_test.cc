@@ -84,7 +84,7 @@ TEST_P(Multicall, AnEntryThatCannotBeWrittenBackIsAFault) {
 
 TEST_P(Multicall, StopsBetweenEntriesByMovingItsRegisters) {
     for (std::uint32_t every = 1; every <= 5; ++every) {
-        const auto d = fresh({.preempt_every = every});
+        const auto d = fresh({.preempt = {.every = every, .at = {}}});
         const vmm::Gva list = put_list(*d, std::vector<Entry>(7, version()));
         const Request first = d->request(HYPERVISOR_multicall, {list.value, 7, 0x33, 0x44, 0x5555});
         const auto run = d->run(first);
@@ -108,7 +108,7 @@ TEST_P(Multicall, StopsBetweenEntriesByMovingItsRegisters) {
 
 // Class F: an entry that was stopped inside becomes its own continuation in guest memory.
 TEST_P(Multicall, AStopInsideAnEntryIsWrittenIntoTheEntry) {
-    const auto d = fresh({.preempt_every = 2});
+    const auto d = fresh({.preempt = {.every = 2, .at = {}}});
     const vmm::Gva extents = d->put_wide<xen_memory_reservation>(
         {.extent_start = d->put_words({1000, 1001, 1002, 1003, 1004}).value,
          .nr_extents = 5,
@@ -165,7 +165,7 @@ TEST_P(Multicall, ForcedPreemptionInsideAndBetweenChangesNoResult) {
                 entry(HYPERVISOR_memory_op, {XENMEM_populate_physmap, in.value}), version()});
     };
     for (std::uint32_t every = 1; every <= 5; ++every) {
-        const auto d = fresh({.preempt_every = every});
+        const auto d = fresh({.preempt = {.every = every, .at = {}}});
         const vmm::Gva list = build(*d);
         const auto run = d->run(d->request(HYPERVISOR_multicall, {list.value, 4, 0, 0, 0}));
         EXPECT_EQ(run.result, 0);
@@ -179,7 +179,7 @@ TEST_P(Multicall, ForcedPreemptionInsideAndBetweenChangesNoResult) {
 }
 
 TEST_P(Multicall, AContinuationThatCannotBeWrittenIsAFault) {
-    const auto d = fresh({.preempt_every = 1});
+    const auto d = fresh({.preempt = {.every = 1, .at = {}}});
     const vmm::Gva extents =
         d->put_wide<xen_memory_reservation>({.extent_start = d->put_words({1000, 1001}).value,
                                              .nr_extents = 2,
@@ -213,7 +213,7 @@ TEST_P(Multicall, ABlockTakesEffectOnceTheListIsDone) {
 
 // Whatever becomes of a poll inside a list, its vCPU is a poller no longer once it runs on.
 TEST_P(Multicall, APollThatIsPreemptedAwayLeavesNoPollerBehind) {
-    const auto d = fresh({.preempt_every = 1});
+    const auto d = fresh({.preempt = {.every = 1, .at = {}}});
     const Port port = *d->domain.event_channels().bind_ipi(0);
     const vmm::Gva wanted =
         d->put_wide<sched_poll>({.ports = d->put(port).value, .nr_ports = 1, .timeout = 0});

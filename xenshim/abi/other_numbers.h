@@ -1,0 +1,48 @@
+// Numbers that Xen 4.17's public headers do not have: removed before it, added after it, private to
+// XenServer, or Xen's own. numbers.h holds those that they have, compared name by name.
+#pragma once
+
+#include <cstdint>
+
+namespace xenshim::abi {
+
+// memory_op.
+enum : std::uint32_t {
+    XENMEM_translate_gpfn_list = 8,  // until 3.3
+    // XenServer's own, until 7.5; bit 5 is set because sub-ops have 6 bits.
+    XENMEM_private_translate_gpfn_list = 0x28,
+    XENMEM_private_release_mfn_list = 0x39,
+};
+
+// hvm_op: the device model's until 4.8 (public/hvm/hvm_op.h of those releases), then dm_ops.
+enum : std::uint32_t {
+    HVMOP_set_pci_intx_level = 2,
+    HVMOP_set_isa_irq_level = 3,
+    HVMOP_set_pci_link_route = 4,
+    HVMOP_track_dirty_vram = 6,
+    HVMOP_modified_memory = 7,
+    HVMOP_set_mem_type = 8,
+    HVMOP_set_mem_access = 12,  // 12 and 13: until 4.4
+    HVMOP_get_mem_access = 13,
+    HVMOP_inject_trap = 14,
+    HVMOP_inject_msi = 16,
+    HVMOP_create_ioreq_server = 17,
+    HVMOP_get_ioreq_server_info = 18,
+    HVMOP_map_io_range_to_ioreq_server = 19,
+    HVMOP_unmap_io_range_from_ioreq_server = 20,
+    HVMOP_destroy_ioreq_server = 21,
+    HVMOP_set_ioreq_server_state = 22,
+    // XenServer's, for its old Windows drivers (until 7.6).
+    HVMOP_process_dying = 0x102,
+    HVMOP_set_driver_version = 0x103,
+};
+
+// xen_version: 4.20.
+enum : std::uint32_t {
+    XENVER_extraversion2 = 11,
+    XENVER_capabilities2 = 12,
+    XENVER_changeset2 = 13,
+    XENVER_commandline2 = 14,
+};
+
+}  // namespace xenshim::abi
