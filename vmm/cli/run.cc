@@ -8,6 +8,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/cli/commands.h"
+#include "vmm/cli/profile_table.h"
 #include "vmm/cli/vm.h"
 #include "xenshim/abi/profile.h"
 
@@ -123,6 +124,10 @@ ExitStatus run(const config::Args& args) {
     if (!request) return report(request.error());
     if (!request->help.empty()) {
         std::fputs(request->help.c_str(), stdout);
+        return ExitStatus::kPoweroff;
+    }
+    if (request->list_profiles) {
+        std::fputs(profile_table().c_str(), stdout);
         return ExitStatus::kPoweroff;
     }
     set_log_level(request->log_level);

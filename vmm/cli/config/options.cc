@@ -81,8 +81,11 @@ constexpr std::array kRunOptions{
     XENOLITH_RUN_OPTION("transport", "auto|kvm-xen|portable",
                         "how hypercalls reach us (default auto: what the host offers)",
                         vm.transport, parse_transport),
-    RunOption{"profile", "NAME", "which Xen the guest sees",
+    RunOption{"profile", "NAME|list",
+              "which Xen the guest sees, for life; list prints them all (default xen-4.17)",
               [](const std::string& text, Profiles profiles, RunRequest& request) -> Result<void> {
+                  request.list_profiles = text == "list";
+                  if (request.list_profiles) return {};
                   request.vm.profile = TRY(parse_profile(text, profiles));
                   return {};
               }},
@@ -129,20 +132,16 @@ po::options_description describe_program() {
     return options;
 }
 
-po::options_description describe_run(Profiles profiles) {
+po::options_description describe_run() {
     po::options_description options = describe_help();
     for (const RunOption& option : kRunOptions) {
-        std::string help = option.help;
-        if (option.name == std::string_view("profile")) {
-            help += ": " + one_of(profiles) + " (default " + VmConfig().profile + ")";
-        }
         if (option.argument == nullptr) {
-            options.add_options()(option.name, help.c_str());
+            options.add_options()(option.name, option.help);
         } else {
             options.add_options()(
                 option.name,
                 po::value<std::vector<std::string>>()->value_name(option.argument)->composing(),
-                help.c_str());
+                option.help);
         }
     }
     return options;
@@ -288,11 +287,11 @@ std::string program_help(std::span<const Command> commands) {
     return text + "\n'xenolith COMMAND --help' explains a command, xenolith(1) explains all.\n";
 }
 
-std::string run_help(Profiles profiles) {
+std::string run_help() {
     return "Usage: xenolith run [OPTIONS] [" + std::string(kFileArgument) +
            "]\n\nStarts a guest and stays until it ends. Options count for more than the "
            "file.\n\n" +
-           to_text(describe_run(profiles)) + "\n" + exit_status_text();
+           to_text(describe_run()) + "\n" + exit_status_text();
 }
 
 Result<Invocation> parse_program(std::span<const Command> commands, const Args& args) {
@@ -325,11 +324,11 @@ Result<Invocation> parse_program(std::span<const Command> commands, const Args& 
 }
 
 Result<RunRequest> parse_run(const Args& args, Profiles profiles) {
-    const po::options_description options = describe_run(profiles);
+    const po::options_description options = describe_run();
     const Parsed parsed = TRY(CommandLine(options, "xenolith run --help").parse(args));
     RunRequest request;
     if (parsed.help) {
-        request.help = run_help(profiles);
+        request.help = run_help();
         return request;
     }
     if (parsed.files.size() > 1) {
@@ -357,7 +356,7 @@ Result<RunRequest> parse_run(const Args& args, Profiles profiles) {
             if (!applied) return user_error(spelling + ": " + applied.error().what);
         }
     }
-    TRY(check_complete(request.vm));
+    if (!request.list_profiles) TRY(check_complete(request.vm));
     return request;
 }
 

@@ -41,7 +41,8 @@ std::string program_help(std::span<const Command> commands);
 struct RunRequest {
     std::string help;  // not empty: print it and end with status 0; nothing else is set
     VmConfig vm;
-    std::string config_file;  // empty: none was given
+    bool list_profiles = false;  // print them and end with status 0; no image need be named
+    std::string config_file;     // empty: none was given
     LogLevel log_level = LogLevel::kWarn;
     std::string log_file;  // empty: stderr
     bool strict = false;
@@ -50,7 +51,7 @@ struct RunRequest {
 };
 // Reads GUEST.cfg too, if one is named. `profiles` are the names that --profile takes.
 Result<RunRequest> parse_run(const Args& args, std::span<const std::string_view> profiles);
-std::string run_help(std::span<const std::string_view> profiles);
+std::string run_help();
 
 // `check`, `version` and other commands that take nothing but --help: the text to print if that
 // was asked for, else an empty string.

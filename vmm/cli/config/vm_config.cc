@@ -296,8 +296,8 @@ Result<ShutdownAction> parse_action(std::string_view text) {
 
 Result<std::string> parse_profile(std::string_view text, std::span<const std::string_view> known) {
     if (std::ranges::find(known, text) != known.end()) return std::string(text);
-    return user_error(in_quotes(text) + " is not a profile (" + one_of(known) + ")" +
-                      hint(text, known));
+    return user_error(in_quotes(text) + " is not a profile" + hint(text, known) +
+                      " ('xenolith run --profile list' prints them)");
 }
 
 }  // namespace vmm::config

@@ -49,7 +49,7 @@ std::set<std::string> long_options(const std::string& help) {
 }
 
 TEST(Manual, HasEveryOptionAndNoOther) {
-    std::set<std::string> options = long_options(run_help(kProfiles));
+    std::set<std::string> options = long_options(run_help());
     EXPECT_GT(options.size(), 15u);
     options.merge(long_options(program_help({})));
     EXPECT_EQ(words_after(manual(), ".It Fl -"), options);
