@@ -8,6 +8,12 @@ namespace vmm::cli {
 config::ExitStatus run(const config::Args& args);
 config::ExitStatus check(const config::Args& args);
 config::ExitStatus version(const config::Args& args);
+// These speak to VMs that run, through their control sockets (verbs.cc).
+config::ExitStatus list(const config::Args& args);
+config::ExitStatus pause(const config::Args& args);
+config::ExitStatus unpause(const config::Args& args);
+config::ExitStatus regs(const config::Args& args);
+config::ExitStatus destroy(const config::Args& args);
 
 // Says what is wrong, on stderr, and answers the status that goes with it.
 config::ExitStatus report(const Error& error);

@@ -13,6 +13,11 @@ namespace {
 
 constexpr config::Command kCommands[] = {
     {"run", "start a guest and stay with it until it ends", run},
+    {"list", "list the guests that run", list},
+    {"pause", "stop a guest's CPUs", pause},
+    {"unpause", "let a guest's CPUs go on", unpause},
+    {"regs", "show a guest's registers and the hypercall it is at", regs},
+    {"destroy", "end a guest at once", destroy},
     {"check", "say what this host can do, and what to do about the rest", check},
     {"version", "print the version", version},
 };
@@ -25,7 +30,7 @@ config::ExitStatus report(const Error& error) {
 }
 
 config::ExitStatus version(const config::Args& args) {
-    const config::Command& self = kCommands[2];
+    constexpr config::Command self{"version", "print the version", version};
     const auto text = config::parse_plain(self, args);
     if (!text) return report(text.error());
     if (!text->empty()) {

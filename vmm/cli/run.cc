@@ -8,6 +8,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/cli/commands.h"
+#include "vmm/cli/control_point.h"
 #include "vmm/cli/profile_table.h"
 #include "vmm/cli/vm.h"
 #include "xenshim/abi/profile.h"
@@ -84,7 +85,25 @@ bool restarts(const config::VmConfig& vm, RunEnd::Kind kind) {
     }
 }
 
-Result<ExitStatus> run_vm(const config::VmConfig& config) {
+// The guest's name is this process's as long as it lives. A guest that nobody named runs also where
+// no control socket can be.
+Result<std::unique_ptr<ControlPoint>> take_name(config::VmConfig& config) {
+    const bool named = !config.name.empty();
+    if (!named) config.name = "guest-" + std::to_string(::getpid());
+    auto point = ControlPoint::open(config.name);
+    if (!point && !named && point.error().fault == Fault::kUser) {
+        log_warn("control", "there is no control socket: %s", point.error().what.c_str());
+        return std::unique_ptr<ControlPoint>();
+    }
+    return point;
+}
+
+Result<ExitStatus> run_vm(config::VmConfig config, bool paused) {
+    // Before anything is opened for writing: it may be in use by the guest that has the name.
+    const auto point = TRY(take_name(config));
+    if (paused && !point) {
+        return user_error("--paused: nobody could let the guest go without a control socket");
+    }
     Fd console_file;
     ConsoleFds console{.in = STDIN_FILENO, .out = STDOUT_FILENO, .escape = std::nullopt};
     std::optional<RawTerminal> raw;
@@ -107,7 +126,9 @@ Result<ExitStatus> run_vm(const config::VmConfig& config) {
         auto vm = TRY(Vm::create(config, console));
         // Only now: what was refused is told on a terminal as it was.
         if (console.escape && !raw) raw.emplace(STDIN_FILENO);
-        const RunEnd end = TRY(vm->run(signals.get()));
+        const RunEnd end =
+            TRY(vm->run({.signal_fd = signals.get(), .point = point.get(), .paused = paused}));
+        paused = false;
         if (!restarts(config, end.kind)) return status_of(end.kind);
         log_info("run", "the guest restarts");
     }
@@ -137,7 +158,7 @@ ExitStatus run(const config::Args& args) {
     for (const auto& warning : request->warnings) {
         log_warn("config", "%s", warning.c_str());
     }
-    const auto status = run_vm(request->vm);
+    const auto status = run_vm(request->vm, request->paused);
     return status ? *status : report(status.error());
 }
 

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
@@ -26,6 +27,7 @@
 #include "vmm/boot/e820.h"
 #include "vmm/boot/layout.h"
 #include "vmm/boot/loader.h"
+#include "vmm/cli/steering.h"
 #include "vmm/machine/event_loop.h"
 #include "xenshim/transport/kvm_xen.h"
 #include "xenshim/transport/portable.h"
@@ -199,7 +201,7 @@ class VmImpl final : public Vm {
     }
 
     Result<void> build();
-    Result<RunEnd> run(int signal_fd) override;
+    Result<RunEnd> run(const RunControl& control) override;
 
   private:
     bool is_hvm() const { return config_.type == GuestType::kHvm; }
@@ -208,6 +210,7 @@ class VmImpl final : public Vm {
     Result<void> build_platform(const kvm::Kvm& kvm, const boot::BootInfo& boot_info);
     Result<void> build_backends();
     void drain_console();
+    VmFacts facts() const;
     RunEnd end_of(const StopCause& cause) const;
 
     const VmConfig config_;
@@ -503,20 +506,50 @@ RunEnd VmImpl::end_of(const StopCause& cause) const {
     }
 }
 
-Result<RunEnd> VmImpl::run(int signal_fd) {
-    constexpr int kHousekeepingMs = 250;
+VmFacts VmImpl::facts() const {
+    const auto& domain = platform_->domain().config();
+    return {.name = config_.name,
+            .uuid = uuid_text(domain.uuid),
+            .domid = config_.domid,
+            .type = std::string(to_string(config_.type)),
+            .profile = config_.profile,
+            .transport = std::string(platform_->name()),
+            .vcpus = config_.vcpus,
+            .memory_bytes = config_.memory_bytes};
+}
+
+Result<RunEnd> VmImpl::run(const RunControl& control) {
+    using Clock = std::chrono::steady_clock;
+    constexpr std::chrono::milliseconds kHousekeeping{250};
+    Steering steering(*machine_, *platform_, facts());
+    if (control.point != nullptr) control.point->serve_on(loop_);
     loop_.start();
-    TRY(machine_->start(*platform_));
+    TRY(machine_->start(*platform_,
+                        control.paused ? Machine::StartAs::kPaused : Machine::StartAs::kRunning));
+    auto next_round = Clock::now() + kHousekeeping;
     while (!machine_->stopping()) {
-        std::array<pollfd, 2> fds{{{.fd = machine_->stop_fd(), .events = POLLIN, .revents = 0},
-                                   {.fd = signal_fd, .events = POLLIN, .revents = 0}}};
-        const int ready = ::poll(fds.data(), fds.size(), kHousekeepingMs);
-        if (ready == 0) machine_->housekeeping();
+        std::array<pollfd, 3> fds{{{.fd = machine_->stop_fd(), .events = POLLIN, .revents = 0},
+                                   {.fd = control.signal_fd, .events = POLLIN, .revents = 0},
+                                   {.fd = control.point != nullptr ? control.point->fd() : -1,
+                                    .events = POLLIN,
+                                    .revents = 0}}};
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(next_round - Clock::now()).count();
+        const int ready =
+            ::poll(fds.data(), fds.size(), static_cast<int>(std::max(left, decltype(left){0})));
+        if (Clock::now() >= next_round) {
+            machine_->housekeeping();
+            next_round = Clock::now() + kHousekeeping;
+        }
         if (ready > 0 && (fds[1].revents & POLLIN) != 0) {
             signalfd_siginfo info{};
-            [[maybe_unused]] const auto got = ::read(signal_fd, &info, sizeof info);
+            [[maybe_unused]] const auto got = ::read(control.signal_fd, &info, sizeof info);
             end_asked_ = true;
             machine_->stop({.kind = StopCause::Kind::kRequested});
+        }
+        if (ready > 0 && (fds[2].revents & POLLIN) != 0) {
+            steering.serve(*control.point);
+            if (steering.destroyed()) end_asked_ = true;
         }
     }
     const StopCause cause = machine_->join();

@@ -11,6 +11,8 @@
 
 namespace vmm::cli {
 
+class ControlPoint;
+
 // What the console is connected to.
 struct ConsoleFds {
     int in = -1;  // -1: none
@@ -25,12 +27,19 @@ struct RunEnd {
     Kind kind = Kind::kPowerOff;
 };
 
+// Who tells a running VM what to do.
+struct RunControl {
+    int signal_fd = -1;             // a signalfd for SIGTERM and SIGINT, which end it
+    ControlPoint* point = nullptr;  // may be null
+    // The guest waits before its first instruction until a client lets it go.
+    bool paused = false;
+};
+
 class Vm {
   public:
     virtual ~Vm() = default;
-    // Runs the guest until it ends or `signal_fd` (a signalfd) reports SIGTERM or SIGINT. The
-    // console is drained before this returns.
-    virtual Result<RunEnd> run(int signal_fd) = 0;
+    // Runs the guest until it ends or is ended. The console is drained before this returns.
+    virtual Result<RunEnd> run(const RunControl& control) = 0;
 
     // Reads every file and makes the machine; no vCPU runs yet.
     static Result<std::unique_ptr<Vm>> create(const config::VmConfig& config,

@@ -179,7 +179,25 @@ struct FullState {
 // PVH boot protocol has it. What is not named there is zero.
 FullState start_state(const FlatState& state);
 
-// One vCPU. All functions are for the thread that runs it, but for request_exit().
+// What a vCPU's registers hold, to be looked at.
+struct SegmentRegister {
+    std::uint16_t selector = 0;
+    SegmentState state;
+};
+struct TableRegister {
+    std::uint64_t base = 0;
+    std::uint16_t limit = 0;
+};
+struct Registers {
+    std::uint64_t gpr[16] = {};  // in FullState's order
+    std::uint64_t rip = 0, rflags = 0;
+    std::uint64_t cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, cr8 = 0, efer = 0, apic_base = 0;
+    SegmentRegister cs, ss, ds, es, fs, gs, tr, ldt;
+    TableRegister gdt, idt;
+};
+
+// One vCPU. All functions are for the thread that runs it, or for another one while that one stands
+// still (Machine::pause()); but for request_exit(), which is for any.
 class Vcpu {
   public:
     // `id` is KVM's vCPU id, which is also the initial APIC id.
@@ -194,8 +212,9 @@ class Vcpu {
 
     // Runs the guest until something needs us. With sync regs the registers are then in run_.
     ExitReason run();
-    // Lets KVM finish the last exit without running the guest on.
-    void complete_exit();
+    // Lets KVM finish the last exit without running the guest on. kInterrupted: it is finished.
+    // Anything else: a string or a large access goes on with a further exit, to be handled.
+    ExitReason complete_exit();
     // Makes run() return soon, also when called just before it. Any thread.
     void request_exit();
     void clear_exit_request();
@@ -222,6 +241,8 @@ class Vcpu {
     bool interrupts_enabled() const;  // RFLAGS.IF as of the last exit
     // Reads the registers again, after run() was not the last thing to touch them.
     void refresh();
+    // All of them, from KVM. What set() has changed is there only after complete_exit().
+    Result<Registers> registers() const;
 
     // Injects an external interrupt at the next entry, if the guest can take one now.
     bool inject_if_ready(std::uint8_t vector);

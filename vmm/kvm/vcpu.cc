@@ -159,12 +159,11 @@ ExitReason Vcpu::run() {
     }
 }
 
-void Vcpu::complete_exit() {
+ExitReason Vcpu::complete_exit() {
     // Left set: whoever runs the vCPU clears it before its next entry.
     request_exit();
-    sregs_fresh_ = (run_->kvm_valid_regs & KVM_SYNC_X86_SREGS) != 0;
-    // EINTR is the expected answer; the registers are synchronised on that way out too.
-    [[maybe_unused]] const int ignored = ::ioctl(fd_.get(), KVM_RUN, 0);
+    // The registers are synchronised on the way out of an EINTR too.
+    return run();
 }
 
 void Vcpu::request_exit() {
@@ -305,6 +304,48 @@ void Vcpu::refresh() {
     // Cannot fail with a valid descriptor; the old values would stay.
     [[maybe_unused]] const int ignored = ::ioctl(fd_.get(), KVM_GET_REGS, &run_->s.regs.regs);
     sregs_fresh_ = false;
+}
+
+namespace {
+
+SegmentRegister shown(const kvm_segment& s) {
+    const unsigned attributes = s.type | s.s << 4u | s.dpl << 5u | s.present << 7u | s.avl << 8u |
+                                s.l << 9u | s.db << 10u | s.g << 11u;
+    return {.selector = s.selector,
+            .state = {.base = s.base,
+                      .limit = s.limit,
+                      .attributes = static_cast<std::uint16_t>(attributes)}};
+}
+
+}  // namespace
+
+Result<Registers> Vcpu::registers() const {
+    kvm_regs regs{};
+    kvm_sregs s{};
+    if (::ioctl(fd_.get(), KVM_GET_REGS, &regs) != 0) return errno_error("KVM_GET_REGS");
+    if (::ioctl(fd_.get(), KVM_GET_SREGS, &s) != 0) return errno_error("KVM_GET_SREGS");
+    return Registers{
+        .gpr = {regs.rax, regs.rcx, regs.rdx, regs.rbx, regs.rsp, regs.rbp, regs.rsi, regs.rdi,
+                regs.r8, regs.r9, regs.r10, regs.r11, regs.r12, regs.r13, regs.r14, regs.r15},
+        .rip = regs.rip,
+        .rflags = regs.rflags,
+        .cr0 = s.cr0,
+        .cr2 = s.cr2,
+        .cr3 = s.cr3,
+        .cr4 = s.cr4,
+        .cr8 = s.cr8,
+        .efer = s.efer,
+        .apic_base = s.apic_base,
+        .cs = shown(s.cs),
+        .ss = shown(s.ss),
+        .ds = shown(s.ds),
+        .es = shown(s.es),
+        .fs = shown(s.fs),
+        .gs = shown(s.gs),
+        .tr = shown(s.tr),
+        .ldt = shown(s.ldt),
+        .gdt = {.base = s.gdt.base, .limit = s.gdt.limit},
+        .idt = {.base = s.idt.base, .limit = s.idt.limit}};
 }
 
 bool Vcpu::inject_if_ready(std::uint8_t vector) {

@@ -142,10 +142,22 @@ bool VcpuThread::attend() {
     if ((wanted & kPauseRequest) != 0) {
         // Whatever KVM still has to do for the last exit is done now: what is saved while we are
         // parked is whole.
-        vcpu_->complete_exit();
+        if (!finish_exit()) return false;
         machine_.park(*this);
     }
     return !machine_.stopping();
+}
+
+// A string instruction's next batch, and the other half of an access that spans two pages, come as
+// exits of their own while the one before is completed. False: the vCPU cannot go on.
+bool VcpuThread::finish_exit() {
+    for (;;) {
+        const kvm::ExitReason reason = vcpu_->complete_exit();
+        if (reason == kvm::ExitReason::kInterrupted || reason == kvm::ExitReason::kAgain) {
+            return true;
+        }
+        if (!handle(reason)) return false;
+    }
 }
 
 void VcpuThread::inspect() {
@@ -290,7 +302,7 @@ Machine::~Machine() {
     }
 }
 
-Result<void> Machine::start(Platform& platform) {
+Result<void> Machine::start(Platform& platform, StartAs as) {
     platform_ = &platform;
     struct sigaction action {};
     action.sa_handler = &VcpuThread::on_signal;
@@ -308,10 +320,17 @@ Result<void> Machine::start(Platform& platform) {
     sigset_t all, before;
     sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (as == StartAs::kPaused) {
+        paused_ = true;
+        for (auto& v : vcpus_) {
+            v->request(kPauseRequest);
+        }
+    }
     for (auto& v : vcpus_) {
         v->thread_ = std::thread([thread = v.get()] { thread->main(); });
     }
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (as == StartAs::kPaused) await_parked();
     return {};
 }
 
@@ -341,15 +360,27 @@ StopCause Machine::join() {
 }
 
 void Machine::pause() {
-    std::unique_lock lock(mutex_);
-    paused_ = true;
+    if (paused_) return;
+    {
+        const std::scoped_lock lock(mutex_);
+        paused_ = true;
+    }
     for (auto& v : vcpus_) {
         v->request(kPauseRequest);
     }
+    await_parked();
+}
+
+// Those that have not left since the last pause are counted among the parked already: they see that
+// there is a new one before they go.
+void Machine::await_parked() {
+    std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return parked_ == vcpus_.size() || stopping_; });
 }
 
 void Machine::resume() {
+    // What was seen before the pause says nothing about a guest that was not allowed to run.
+    dead_rounds_ = 0;
     const std::scoped_lock lock(mutex_);
     paused_ = false;
     changed_.notify_all();
@@ -365,6 +396,7 @@ void Machine::park(VcpuThread&) {
 
 void Machine::housekeeping() {
     calibrate_clock();
+    if (paused_) return;
     bool all_dead = true;
     for (std::size_t i = 0; i < vcpus_.size(); ++i) {
         VcpuThread& v = *vcpus_[i];

@@ -115,6 +115,7 @@ class VcpuThread {
     friend class Machine;
     void main();
     bool attend();  // false: stop
+    bool finish_exit();
     bool handle(kvm::ExitReason reason);
     void notice_sipi();
     void do_pio();
@@ -163,8 +164,10 @@ class Machine {
     // Called for each IOAPIC EOI exit and each interrupt window; before start().
     std::function<void(std::uint8_t vector)> on_ioapic_eoi;
 
-    // Starts the vCPU threads; they run until stop().
-    Result<void> start(Platform& platform);
+    // Starts the vCPU threads; they run until stop(). Paused: as if pause() had come before each
+    // vCPU's first instruction, and returns when it has.
+    enum class StartAs { kRunning, kPaused };
+    Result<void> start(Platform& platform, StartAs as = StartAs::kRunning);
     // Any thread: ends the machine; the first cause counts. vCPU threads leave soon after.
     void stop(StopCause cause);
     bool stopping() const { return stopping_.load(); }
@@ -173,11 +176,16 @@ class Machine {
     // Readable as soon as stop() was called.
     int stop_fd() const { return stop_event_.get(); }
 
-    // Control thread: stops all vCPUs at an instruction boundary, and lets them go on.
+    // Control thread: stops all vCPUs at an instruction boundary, with their last exits completed,
+    // and lets them go on. The guest's clock does not stop, as Xen's does not: timers that came due
+    // meanwhile expire when it goes on. Either may be called again for nothing. A machine that is
+    // stopping does not wait to be paused.
     void pause();
     void resume();
+    bool paused() const { return paused_; }
 
-    // Control thread, a few times a second: notices a guest that can never run again.
+    // Control thread, a few times a second: notices a guest that can never run again. A guest that
+    // is paused cannot end.
     void housekeeping();
 
     // The guest's system time (what its clock shows), ns.
@@ -190,6 +198,7 @@ class Machine {
     Machine() = default;
     void calibrate_clock();
     void park(VcpuThread& vcpu);
+    void await_parked();
 
     std::unique_ptr<kvm::Vm> vm_;
     std::unique_ptr<MachineMemory> memory_;
@@ -206,7 +215,7 @@ class Machine {
     std::mutex mutex_;  // guards what follows
     StopCause cause_;
     bool stopped_ = false;
-    bool paused_ = false;
+    bool paused_ = false;  // written by the control thread alone
     unsigned parked_ = 0;
     std::condition_variable changed_;
 };

@@ -132,6 +132,13 @@ GuestResult<std::uint32_t> Domain::watchdog(std::uint32_t id, std::uint32_t seco
     return 0u;
 }
 
+void Domain::delay_watchdogs(std::uint64_t ns) {
+    const std::scoped_lock lock(mutex_);
+    for (Watchdog& watchdog : watchdogs_) {
+        if (watchdog.in_use) watchdog.deadline_ns += ns;
+    }
+}
+
 bool Domain::watchdog_expired(std::uint64_t now_ns) {
     const std::scoped_lock lock(mutex_);
     return std::any_of(watchdogs_.begin(), watchdogs_.end(),

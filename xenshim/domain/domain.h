@@ -106,6 +106,8 @@ class Domain {
     };
     // SCHEDOP_watchdog: id 0 allocates. The slot's id, or 0 when an existing one was changed.
     GuestResult<std::uint32_t> watchdog(std::uint32_t id, std::uint32_t seconds);
+    // The guest was kept from feeding its watchdogs for so long: that does not count.
+    void delay_watchdogs(std::uint64_t ns);
     // True when a watchdog's time is over.
     bool watchdog_expired(std::uint64_t now_ns);
 

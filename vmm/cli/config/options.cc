@@ -115,6 +115,11 @@ constexpr std::array kRunOptions{
                   request.strict = true;
                   return {};
               }},
+    RunOption{"paused", nullptr, "wait before the first instruction for `xenolith unpause`",
+              [](const std::string&, Profiles, RunRequest& request) -> Result<void> {
+                  request.paused = true;
+                  return {};
+              }},
 };
 #undef XENOLITH_RUN_OPTION
 
@@ -129,6 +134,12 @@ po::options_description describe_help() {
 po::options_description describe_program() {
     po::options_description options = describe_help();
     options.add_options()("version", "the same as the command version");
+    return options;
+}
+
+po::options_description describe_verb() {
+    po::options_description options = describe_help();
+    options.add_options()("json", "print JSON");
     return options;
 }
 
@@ -341,6 +352,7 @@ Result<RunRequest> parse_run(const Args& args, Profiles profiles) {
 
     // The file first, so that options count for more. How strict to be with it is an option.
     request.strict = parsed.options.count("strict") != 0;
+    request.paused = parsed.options.count("paused") != 0;
     if (!parsed.files.empty()) TRY(read_file(parsed.files.front(), profiles, request));
     if (parsed.options.count("module") != 0) request.vm.modules.clear();
 
@@ -371,6 +383,35 @@ Result<std::string> parse_plain(const Command& command, const Args& args) {
         return user_error(name + " takes no arguments, not " + in_quotes(parsed.files.front()));
     }
     return std::string();
+}
+
+std::string verb_help(std::string_view command, std::string_view summary, Takes takes) {
+    return "Usage: xenolith " + std::string(command) + " [OPTIONS]" +
+           (takes == Takes::kName ? " NAME" : "") + "\n\n" + std::string(summary) + "\n\n" +
+           to_text(describe_verb());
+}
+
+Result<VerbRequest> parse_verb(std::string_view command, std::string_view summary, Takes takes,
+                               const Args& args) {
+    const std::string name = "xenolith " + std::string(command);
+    const po::options_description options = describe_verb();
+    const Parsed parsed = TRY(CommandLine(options, name + " --help").parse(args));
+    VerbRequest request;
+    if (parsed.help) {
+        request.help = verb_help(command, summary, takes);
+        return request;
+    }
+    request.json = parsed.options.count("json") != 0;
+    if (takes == Takes::kNothing) {
+        if (parsed.files.empty()) return request;
+        return user_error(name + " takes no arguments, not " + in_quotes(parsed.files.front()));
+    }
+    if (parsed.files.empty()) return user_error(name + " needs the NAME of a guest");
+    if (parsed.files.size() > 1) {
+        return user_error(name + " takes one NAME, not " + in_quotes(parsed.files[1]) + " too");
+    }
+    request.name = TRY(parse_name(parsed.files.front()));
+    return request;
 }
 
 }  // namespace vmm::config

@@ -46,6 +46,7 @@ struct RunRequest {
     LogLevel log_level = LogLevel::kWarn;
     std::string log_file;  // empty: stderr
     bool strict = false;
+    bool paused = false;
     // To be logged once the log level and file are in force.
     std::vector<std::string> warnings;
 };
@@ -56,5 +57,16 @@ std::string run_help();
 // `check`, `version` and other commands that take nothing but --help: the text to print if that
 // was asked for, else an empty string.
 Result<std::string> parse_plain(const Command& command, const Args& args);
+
+// A command about VMs that run: `list`, or one that takes a VM's NAME.
+struct VerbRequest {
+    std::string help;  // not empty: print it and end with status 0; nothing else is set
+    std::string name;
+    bool json = false;
+};
+enum class Takes { kNothing, kName };
+Result<VerbRequest> parse_verb(std::string_view command, std::string_view summary, Takes takes,
+                               const Args& args);
+std::string verb_help(std::string_view command, std::string_view summary, Takes takes);
 
 }  // namespace vmm::config

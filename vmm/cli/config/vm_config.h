@@ -52,7 +52,7 @@ struct PreemptChoice {
 using Uuid = std::array<std::uint8_t, 16>;
 
 struct VmConfig {
-    std::string name = "guest";
+    std::string name;          // empty: whoever makes the VM picks one
     std::optional<Uuid> uuid;  // absent: whoever makes the VM picks one
     std::uint16_t domid = 1;
 

@@ -269,6 +269,16 @@ TEST(DomainEnd, AWatchdogExpiresAtItsTimeUnlessFed) {
     EXPECT_FALSE(d.watchdog_expired(start + 2 * kSecond));
     ASSERT_EQ(*d.watchdog(1, 0), 0u);
     EXPECT_FALSE(d.watchdog_expired(~std::uint64_t{0}));
+    // The time that the guest could not feed it does not count.
+    guest.ports.now_ns = start;
+    ASSERT_EQ(*d.watchdog(0, 2), 1u);
+    d.delay_watchdogs(5 * kSecond);
+    EXPECT_FALSE(d.watchdog_expired(start + 7 * kSecond - 1));
+    EXPECT_TRUE(d.watchdog_expired(start + 7 * kSecond));
+    ASSERT_EQ(*d.watchdog(1, 0), 0u);
+    d.delay_watchdogs(5 * kSecond);  // one that is not there stays so
+    EXPECT_FALSE(d.watchdog_expired(~std::uint64_t{0}));
+    guest.ports.now_ns = start + kSecond;
     // The longest there is does not wrap.
     ASSERT_EQ(*d.watchdog(0, ~0u), 1u);
     EXPECT_FALSE(d.watchdog_expired(start + 100 * kSecond));

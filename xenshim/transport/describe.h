@@ -1,0 +1,37 @@
+// A hypercall in words, for whoever looks at a guest: Xen's own names, and how far the registers
+// say that it has come.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "vmm/kvm/kvm.h"
+#include "vmm/memory/guest_memory.h"
+#include "xenshim/abi/call.h"
+#include "xenshim/abi/profile.h"
+
+namespace xenshim {
+
+struct HypercallDescription {
+    std::string name;       // "memory_op"; "hypercall 99" when nobody has it
+    std::string operation;  // "decrease_reservation"; the number when it is unknown; empty: none
+    // As the VM's profile reads the registers: units done, where they keep a cursor, or units still
+    // to do, where they keep a count.
+    std::optional<std::uint64_t> done;
+    std::optional<std::uint64_t> left;
+};
+
+HypercallDescription describe_hypercall(const abi::Profile& profile, const abi::Request& request);
+
+// What a vCPU that stands still is about to ask: nothing when the instruction at its RIP is none
+// that makes hypercalls.
+struct PendingHypercall {
+    const char* instruction;  // "vmcall", "vmmcall", or "port" for kPortTrap
+    abi::Request request;
+};
+std::optional<PendingHypercall> pending_hypercall(vmm::GuestMemory& memory,
+                                                  const vmm::kvm::Vcpu& vcpu,
+                                                  const vmm::kvm::Registers& registers);
+
+}  // namespace xenshim
