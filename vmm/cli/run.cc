@@ -85,13 +85,13 @@ bool restarts(const config::VmConfig& vm, RunEnd::Kind kind) {
     }
 }
 
-// The guest's name is this process's as long as it lives. A guest that nobody named runs also where
-// no control socket can be.
-Result<std::unique_ptr<ControlPoint>> take_name(config::VmConfig& config) {
-    const bool named = !config.name.empty();
-    if (!named) config.name = "guest-" + std::to_string(::getpid());
+// The guest's name is this process's as long as it lives. A guest that nobody named and nobody has
+// to let go runs also where no control socket can be.
+Result<std::unique_ptr<ControlPoint>> take_name(config::VmConfig& config, bool paused) {
+    const bool needed = paused || !config.name.empty();
+    if (config.name.empty()) config.name = "guest-" + std::to_string(::getpid());
     auto point = ControlPoint::open(config.name);
-    if (!point && !named && point.error().fault == Fault::kUser) {
+    if (!point && !needed && point.error().fault == Fault::kUser) {
         log_warn("control", "there is no control socket: %s", point.error().what.c_str());
         return std::unique_ptr<ControlPoint>();
     }
@@ -100,10 +100,7 @@ Result<std::unique_ptr<ControlPoint>> take_name(config::VmConfig& config) {
 
 Result<ExitStatus> run_vm(config::VmConfig config, bool paused) {
     // Before anything is opened for writing: it may be in use by the guest that has the name.
-    const auto point = TRY(take_name(config));
-    if (paused && !point) {
-        return user_error("--paused: nobody could let the guest go without a control socket");
-    }
+    const auto point = TRY(take_name(config, paused));
     Fd console_file;
     ConsoleFds console{.in = STDIN_FILENO, .out = STDOUT_FILENO, .escape = std::nullopt};
     std::optional<RawTerminal> raw;

@@ -19,7 +19,7 @@ enum class ExitStatus : int {
     kReboot = 12,        // the guest asked for a reboot that is not followed
     kSuspend = 13,       // the guest suspended itself
     kSoftReset = 14,     // the guest asked for a soft reset
-    kTerminated = 15,    // SIGTERM or SIGINT, after the console was drained
+    kTerminated = 15,    // SIGTERM, SIGINT or destroy, after the console was drained
 };
 
 struct ExitStatusRow {
@@ -38,7 +38,7 @@ inline constexpr std::array<ExitStatusRow, 10> kExitStatuses{{
     {ExitStatus::kReboot, "the guest asked for a reboot that is not followed"},
     {ExitStatus::kSuspend, "the guest suspended itself"},
     {ExitStatus::kSoftReset, "the guest asked for a soft reset"},
-    {ExitStatus::kTerminated, "ended by SIGTERM or SIGINT"},
+    {ExitStatus::kTerminated, "ended by SIGTERM, SIGINT or destroy"},
 }};
 
 constexpr int to_int(ExitStatus status) {

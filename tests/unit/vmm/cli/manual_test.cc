@@ -15,11 +15,15 @@ namespace {
 
 constexpr std::string_view kProfiles[] = {"xen-4.17"};
 
-std::string manual() {
-    std::ifstream file(XENOLITH_MANUAL);
+std::string text_of(const char* path) {
+    std::ifstream file(path);
     std::stringstream text;
     text << file.rdbuf();
     return text.str();
+}
+
+std::string manual() {
+    return text_of(XENOLITH_MANUAL);
 }
 
 // The first word after `start` of each line that starts so.
@@ -48,10 +52,28 @@ std::set<std::string> long_options(const std::string& help) {
     return options;
 }
 
+// main.cc's table is the program's; its names are read from there.
+std::set<std::string> commands() {
+    std::set<std::string> names;
+    std::istringstream lines(text_of(XENOLITH_COMMANDS));
+    for (std::string line; std::getline(lines, line);) {
+        constexpr std::string_view kRow = "    {\"";
+        if (!line.starts_with(kRow)) continue;
+        names.insert(line.substr(kRow.size(), line.find('"', kRow.size()) - kRow.size()));
+    }
+    return names;
+}
+
+TEST(Manual, HasEveryCommandAndNoOther) {
+    EXPECT_GT(commands().size(), 5u);
+    EXPECT_EQ(words_after(manual(), ".It Cm "), commands());
+}
+
 TEST(Manual, HasEveryOptionAndNoOther) {
     std::set<std::string> options = long_options(run_help());
     EXPECT_GT(options.size(), 15u);
     options.merge(long_options(program_help({})));
+    options.merge(long_options(verb_help("list", "", Takes::kNothing)));
     EXPECT_EQ(words_after(manual(), ".It Fl -"), options);
 }
 

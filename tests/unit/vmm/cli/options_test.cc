@@ -325,5 +325,48 @@ TEST(PlainCommand, TakesNothingButHelp) {
               "unknown option '--x' ('xenolith version --help' lists them)");
 }
 
+TEST(Verb, TakesANameAndJson) {
+    const auto parse = [](const Args& args) {
+        return parse_verb("pause", "Stops it.", Takes::kName, args);
+    };
+    EXPECT_EQ(parse({"web 1"})->name, "web 1");
+    EXPECT_FALSE(parse({"web"})->json);
+    EXPECT_TRUE(parse({"--json", "web"})->json);
+    EXPECT_TRUE(parse({"web", "--json"})->json);
+    EXPECT_EQ(parse({"--", "--json"})->name, "--json");
+    EXPECT_NE(parse({"--help"})->help.find("Stops it."), std::string::npos);
+    EXPECT_NE(parse({"-h"})->help.find("xenolith pause [OPTIONS] NAME"), std::string::npos);
+    const std::vector<Mistake> cases = {
+        {{}, "xenolith pause needs the NAME of a guest"},
+        {{"a", "b"}, "xenolith pause takes one NAME, not 'b' too"},
+        {{""}, "a name cannot be empty"},
+        {{"../a"}, "'../a' has a character that a name cannot have"},
+        {{"--jsno", "a"}, "unknown option '--jsno'; did you mean '--json'?"},
+        {{"--json=yes", "a"}, "--json takes no value"},
+    };
+    for (const auto& test : cases) {
+        const auto request = parse(test.args);
+        ASSERT_FALSE(request) << test.says;
+        EXPECT_EQ(request.error().fault, Fault::kUser);
+        EXPECT_EQ(request.error().what.substr(0, test.says.size()), test.says);
+    }
+}
+
+TEST(Verb, ListTakesNoName) {
+    const auto parse = [](const Args& args) {
+        return parse_verb("list", "Lists them.", Takes::kNothing, args);
+    };
+    EXPECT_TRUE(parse({"--json"})->json);
+    EXPECT_FALSE(parse({})->json);
+    EXPECT_EQ(parse({"x"}).error().what, "xenolith list takes no arguments, not 'x'");
+}
+
+TEST(Run, APausedStartIsAskedFor) {
+    constexpr std::string_view kNames[] = {"xen-4.17"};
+    EXPECT_TRUE(parse_run({"--kernel", "k", "--paused"}, kNames)->paused);
+    EXPECT_FALSE(parse_run({"--kernel", "k"}, kNames)->paused);
+    EXPECT_EQ(parse_run({"--kernel", "k"}, kNames)->vm.name, "");
+}
+
 }  // namespace
 }  // namespace vmm::config
