@@ -9,7 +9,8 @@
 
 namespace control {
 
-// An error when the answer has not come within `patience` or is none (Fault::kInternal).
+// An error when the answer has not come within `patience` or is none (Fault::kInternal), or when
+// the other side closed before it answered (Fault::kUser).
 vmm::Result<Response> ask(const vmm::Fd& socket, const Request& request,
                           std::chrono::milliseconds patience);
 

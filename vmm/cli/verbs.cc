@@ -62,7 +62,9 @@ Result<ordered_json> ask(const Fd& socket, const char* method, const char* targe
     if (response.status != 200) {
         const std::string why = control::error_of(response.body);
         const std::string text = why.empty() ? "status " + std::to_string(response.status) : why;
-        return response.status < 500 ? user_error(text) : internal_error(text);
+        constexpr int kEnded = 503;
+        return response.status < 500 || response.status == kEnded ? user_error(text)
+                                                                  : internal_error(text);
     }
     auto value = ordered_json::parse(response.body, nullptr, false);
     if (!value.is_object()) return internal_error("the answer is no JSON object");

@@ -362,12 +362,16 @@ TEST_F(ControlClient, AsksAndIsAnswered) {
     stop();
     server_.reset();
     EXPECT_TRUE(wait_for_end(client, 10s));
-    EXPECT_FALSE(ask(client, {.method = "GET", .target = "/c"}, 10s));
+    const auto late = ask(client, {.method = "GET", .target = "/c"}, 10s);
+    ASSERT_FALSE(late);
+    EXPECT_EQ(late.error().fault, vmm::Fault::kUser);
 }
 
 TEST_F(ControlServer, AClientDoesNotWaitForEver) {
     const Fd client = connect();
-    EXPECT_FALSE(ask(client, {.method = "GET", .target = "/nobody-serves"}, 5ms));
+    const auto response = ask(client, {.method = "GET", .target = "/nobody-serves"}, 5ms);
+    ASSERT_FALSE(response);
+    EXPECT_EQ(response.error().fault, vmm::Fault::kInternal);
 }
 
 }  // namespace
