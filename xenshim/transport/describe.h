@@ -14,8 +14,9 @@
 namespace xenshim {
 
 struct HypercallDescription {
-    std::string name;       // "memory_op"; "hypercall 99" when nobody has it
-    std::string operation;  // "decrease_reservation"; the number when it is unknown; empty: none
+    std::string name;  // "memory_op"; "hypercall 99" when nobody has it
+    // "XENMEM_decrease_reservation"; the number when no Xen ever had it; empty: it has none.
+    std::string operation;
     // As the VM's profile reads the registers: units done, where they keep a cursor, or units still
     // to do, where they keep a count.
     std::optional<std::uint64_t> done;

@@ -13,9 +13,9 @@ namespace {
 using namespace abi;
 
 std::string words(std::uint64_t number, std::uint64_t first, std::uint64_t second = 0,
-                  Width width = Width::k64) {
+                  Width width = Width::k64, const char* profile = "xen-4.17") {
     const auto d = describe_hypercall(
-        *find_profile("xen-4.17"),
+        *find_profile(profile),
         {.number = number, .args = {first, second, 0, 0, 0}, .width = width, .cpl = 0});
     std::string text = d.name;
     if (!d.operation.empty()) text += "(" + d.operation + ")";
@@ -25,24 +25,30 @@ std::string words(std::uint64_t number, std::uint64_t first, std::uint64_t secon
 }
 
 TEST(Describe, XensOwnNames) {
-    EXPECT_EQ(words(HYPERVISOR_sched_op, SCHEDOP_poll), "sched_op(poll)");
-    EXPECT_EQ(words(HYPERVISOR_event_channel_op, EVTCHNOP_send), "event_channel_op(send)");
+    EXPECT_EQ(words(HYPERVISOR_sched_op, SCHEDOP_poll), "sched_op(SCHEDOP_poll)");
+    EXPECT_EQ(words(HYPERVISOR_event_channel_op, EVTCHNOP_send), "event_channel_op(EVTCHNOP_send)");
     EXPECT_EQ(words(HYPERVISOR_vcpu_op, VCPUOP_set_singleshot_timer),
-              "vcpu_op(set_singleshot_timer)");
-    EXPECT_EQ(words(HYPERVISOR_xen_version, XENVER_get_features), "xen_version(get_features)");
-    EXPECT_EQ(words(HYPERVISOR_hvm_op, HVMOP_set_param), "hvm_op(set_param)");
-    EXPECT_EQ(words(HYPERVISOR_grant_table_op, GNTTABOP_query_size), "grant_table_op(query_size)");
+              "vcpu_op(VCPUOP_set_singleshot_timer)");
+    EXPECT_EQ(words(HYPERVISOR_xen_version, XENVER_get_features),
+              "xen_version(XENVER_get_features)");
+    EXPECT_EQ(words(HYPERVISOR_hvm_op, HVMOP_set_param), "hvm_op(HVMOP_set_param)");
+    EXPECT_EQ(words(HYPERVISOR_grant_table_op, GNTTABOP_query_size),
+              "grant_table_op(GNTTABOP_query_size)");
     EXPECT_EQ(words(HYPERVISOR_set_timer_op, 5), "set_timer_op");
 }
 
 TEST(Describe, HowFarItCame) {
     EXPECT_EQ(words(HYPERVISOR_memory_op, XENMEM_decrease_reservation),
-              "memory_op(decrease_reservation)");
+              "memory_op(XENMEM_decrease_reservation)");
     // Above six bits, in 4.17.
     EXPECT_EQ(words(HYPERVISOR_memory_op, XENMEM_decrease_reservation | 8u << 6),
-              "memory_op(decrease_reservation), 8 done");
+              "memory_op(XENMEM_decrease_reservation), 8 done");
     EXPECT_EQ(words(HYPERVISOR_memory_op, XENMEM_populate_physmap | 3u << 6, 0, Width::k32),
-              "memory_op(populate_physmap), 3 done");
+              "memory_op(XENMEM_populate_physmap), 3 done");
+    // The same register under a profile with four.
+    EXPECT_EQ(words(HYPERVISOR_memory_op, XENMEM_decrease_reservation | 8u << 6, 0, Width::k64,
+                    "xen-3.3"),
+              "memory_op(XENMEM_decrease_reservation), 32 done");
     EXPECT_EQ(words(HYPERVISOR_multicall, 0x1000, 7), "multicall, 7 left");
 }
 
