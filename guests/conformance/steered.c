@@ -10,7 +10,7 @@
 #define EARLY 100000ull
 #define IOAPIC 0xfec00000ul
 #define EXTENTS 48
-#define LIMIT_MS 60000
+#define LIMIT_MS 100000
 
 static volatile bool stop;
 static volatile unsigned rounds;
