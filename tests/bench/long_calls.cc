@@ -1,0 +1,448 @@
+// Long hypercalls: what one stop costs, how soon the guest gets its vCPU back when an event is due,
+// and what an element costs. All through a whole machine; the limit is an exit of a raw VM,
+// measured on the machine's own vCPU thread.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <pthread.h>
+#include <random>
+#include <string>
+#include <thread>
+#include <time.h>
+
+#include "tests/bench/pairs.h"
+#include "tests/bench/raw_vm.h"
+#include "vmm/machine/machine.h"
+#include "xenshim/abi/numbers.h"
+#include "xenshim/abi/structs.h"
+#include "xenshim/transport/kvm_xen.h"
+#include "xenshim/transport/portable.h"
+
+extern "C" const std::byte bench_long_guest[], bench_long_guest_trap[], bench_long_guest_end[];
+
+namespace bench {
+namespace {
+
+using vmm::Result;
+namespace abi = xenshim::abi;
+
+constexpr std::uint16_t kPort = 0x10;
+constexpr std::uint64_t kArguments = 0x3000;   // structures
+constexpr std::uint64_t kList = 64 << 20;      // words: gfns
+constexpr std::uint64_t kTarget = 1 << 30;     // the memory that is given back and taken
+constexpr std::uint64_t kScratchGfn = 0x1800;  // two pages that a grant frame goes to and fro
+
+struct Options {
+    bool xen = false;
+    bool smoke = false;
+};
+
+struct Row {
+    std::uint64_t number, result, args[2];
+};
+
+// 2 MiB pages for the first GiB.
+void write_big_page_tables(std::byte* memory) {
+    constexpr std::uint64_t kPresent = 3, kBig = 0x80;
+    const auto put = [&](std::uint64_t at, std::uint64_t value) {
+        std::memcpy(memory + at, &value, sizeof value);
+    };
+    put(kPageTables, (kPageTables + 0x1000) | kPresent);
+    put(kPageTables + 0x1000, (kPageTables + 0x2000) | kPresent);
+    for (std::uint64_t i = 0; i < 512; ++i) {
+        put(kPageTables + 0x2000 + i * 8, i << 21 | kPresent | kBig);
+    }
+}
+
+// The machine with its guest, and a raw VM to compare with.
+class Bench final : public vmm::PioDevice, public vmm::Platform {
+  public:
+    // What the vCPU does next: so many calls of a row; nothing: the end.
+    struct Job {
+        std::uint32_t row;
+        std::uint32_t times;
+    };
+    // Called on the vCPU's thread with what the job before took.
+    std::function<std::optional<Job>(const Times& took)> next;
+    // Called when the vCPU is about to enter the guest after an upcall was asked for.
+    std::function<void()> reentered;
+
+    Result<void> set_up(const Options& options, xenshim::PreemptPolicy preempt,
+                        std::uint64_t target_pages, const std::vector<Row>& rows) {
+        const auto kvm = TRY(vmm::kvm::Kvm::open());
+        const auto flags = static_cast<std::uint32_t>(kvm.check(vmm::kvm::Cap::kXenHvm));
+        if (options.xen && (flags & vmm::kvm::kXenInterceptHypercall) == 0) {
+            return vmm::host_error("this host's KVM has no Xen support (KVM_CAP_XEN_HVM)");
+        }
+        machine = TRY(vmm::Machine::create(kvm, {.vcpus = 1, .own_pages = xenshim::kOwnPages}));
+        const std::uint64_t bytes = kTarget + target_pages * vmm::kPageSize;
+        TRY(machine->memory().add_region("guest-ram", vmm::Gpa{0}, bytes));
+        xenshim::PlatformConfig config;
+        config.domain.profile = abi::find_profile("xen-4.17");
+        config.domain.memory_map = {{.base = 0, .size = bytes, .type = 1}};
+        config.domain.memory = {.current = bytes / vmm::kPageSize,
+                                .maximum = UINT64_MAX / 2,
+                                .highest_gfn = bytes / vmm::kPageSize - 1};
+        config.preempt = std::move(preempt);
+        auto trap = xenshim::kPortTrap;
+        if (options.xen) {
+            platform =
+                std::make_unique<xenshim::KvmXenTransport>(*machine, std::move(config), flags);
+            trap = xenshim::kVmmcall;  // KVM takes either, on every CPU
+        } else {
+            platform = std::make_unique<xenshim::PortableTransport>(*machine, std::move(config));
+        }
+        TRY(platform->set_up(kvm));
+        raw = TRY(RawVm::create({.memory_bytes = 2 << 20, .xen = options.xen}));
+
+        std::byte* code = machine->memory().guest().page(0) + kCode;
+        std::memcpy(code, bench_long_guest,
+                    static_cast<std::size_t>(bench_long_guest_end - bench_long_guest));
+        std::memcpy(code + (bench_long_guest_trap - bench_long_guest), trap.data(), trap.size());
+        write_raw_guest(trap);
+        write_big_page_tables(machine->memory().guest().page(0));
+        write_page_tables(raw->memory());
+        std::memcpy(machine->memory().guest().page(0) + kTable, rows.data(),
+                    rows.size() * sizeof(Row));
+        TRY(raw->set_start());
+        vmm::kvm::FullState state;
+        state.rip = kCode;
+        state.cr0 = 0x80000011;
+        state.cr3 = kPageTables;
+        state.cr4 = 0x20;
+        state.efer = 0x500;
+        state.cs = {.base = 0, .limit = 0xffffffff, .attributes = 0xa9b};
+        state.ds = state.es = state.ss = {.base = 0, .limit = 0xffffffff, .attributes = 0xc93};
+        state.tr = {.base = 0, .limit = 0x67, .attributes = 0x8b};
+        TRY(machine->vcpu(0).vcpu().set_full_state(state));
+        machine->pio().add(*this);
+        return {};
+    }
+
+    Result<void> run() {
+        TRY(machine->start(*this));
+        const auto cause = machine->join();
+        if (cause.error) return vmm::Failure{*cause.error};
+        if (!failure.empty()) return vmm::internal_error(failure);
+        if (cause.kind != vmm::StopCause::Kind::kRequested) {
+            return vmm::internal_error("the guest ended by itself");
+        }
+        return {};
+    }
+
+    template <class T>
+    void put(std::uint64_t at, const T& value) {
+        if (!machine->memory().guest().write(vmm::Gpa{at}, value)) failure = "no such memory";
+    }
+    std::uint64_t result(std::uint32_t row) {
+        std::uint64_t value = 0;
+        std::memcpy(&value, machine->memory().guest().page(kTable >> 12) + row * sizeof(Row) + 8,
+                    sizeof value);
+        return value;
+    }
+    // So many exits of the raw VM, on the caller's thread (the vCPU's).
+    Times raw_exits(unsigned count) {
+        const Times began = now();
+        if (!raw->run(count)) failure = "KVM_RUN of the raw VM";
+        return now() - began;
+    }
+
+    std::unique_ptr<vmm::Machine> machine;
+    std::unique_ptr<xenshim::XenPlatform> platform;
+    std::unique_ptr<RawVm> raw;
+    std::string failure;
+
+    // ---- PioDevice ------------------------------------------------------------------------------
+    const char* name() const override { return "bench"; }
+    std::span<const vmm::PortRange> ranges() const override { return ranges_; }
+    void write(vmm::IoAccess, std::uint32_t) override {}
+    std::uint32_t read(vmm::IoAccess) override {
+        const auto job = next(now() - began_);
+        if (!job || !failure.empty()) {
+            machine->stop({.kind = vmm::StopCause::Kind::kRequested});
+            return 1 << 8;
+        }
+        began_ = now();
+        return job->times << 8 | job->row;
+    }
+
+    // ---- Platform: the real one, with a look at the moment before an entry
+    // ------------------------
+    void vcpu_ready(vmm::VcpuThread& vcpu) override { platform->vcpu_ready(vcpu); }
+    void attend(vmm::VcpuThread& vcpu, std::uint32_t requests) override {
+        platform->attend(vcpu, requests);
+        if ((requests & vmm::kUpcallRequest) != 0 && reentered) reentered();
+    }
+    bool handle_exit(vmm::VcpuThread& vcpu, vmm::kvm::ExitReason reason) override {
+        return platform->handle_exit(vcpu, reason);
+    }
+    void ap_started(vmm::VcpuThread& vcpu) override { platform->ap_started(vcpu); }
+    void inspect(vmm::VcpuThread& vcpu) override { platform->inspect(vcpu); }
+    void housekeeping() override { platform->housekeeping(); }
+
+  private:
+    // Traps and nothing else: a call that is interrupted executes one instruction for each stop.
+    void write_raw_guest(const xenshim::TrapInstruction& trap) {
+        std::byte* at = raw->memory() + kCode;
+        constexpr std::size_t kTraps = 1024;
+        for (std::size_t i = 0; i < kTraps; ++i) {
+            std::memcpy(at + i * trap.size(), trap.data(), trap.size());
+        }
+        constexpr std::byte kJump{0xe9};
+        at[kTraps * trap.size()] = kJump;
+        const auto back = -static_cast<std::int32_t>(kTraps * trap.size() + 5);
+        std::memcpy(at + kTraps * trap.size() + 1, &back, sizeof back);
+    }
+
+    const vmm::PortRange ranges_[1] = {{kPort, 4}};
+    Times began_;
+};
+
+Row memory_op(std::uint32_t op, std::uint64_t argument) {
+    return {abi::HYPERVISOR_memory_op, 0, {op, argument}};
+}
+
+abi::xen_memory_reservation<abi::W64> reservation(std::uint64_t count) {
+    return {.extent_start = kList,
+            .nr_extents = count,
+            .extent_order = 0,
+            .mem_flags = 0,
+            .domid = abi::DOMID_SELF};
+}
+
+std::uint64_t cpu_ns(clockid_t clock) {
+    timespec at{};
+    ::clock_gettime(clock, &at);
+    return static_cast<std::uint64_t>(at.tv_sec) * 1'000'000'000 +
+           static_cast<std::uint64_t>(at.tv_nsec);
+}
+
+double percentile_of(std::vector<double> values, double p) {
+    std::sort(values.begin(), values.end());
+    return values[static_cast<std::size_t>(p * static_cast<double>(values.size() - 1))];
+}
+
+// ---- one stop -----------------------------------------------------------------------------------
+
+Result<void> forced_stops(const Options& options) {
+    const unsigned rounds = options.smoke ? 3 : 300;
+    const std::uint64_t units = options.smoke ? 20 : 200;
+    Bench bench;
+    TRY(bench.set_up(options, {.every = 1, .at = {}}, 0,
+                     {memory_op(abi::XENMEM_increase_reservation, kArguments)}));
+    bench.put(kArguments, abi::bytes_of(reservation(units)));
+    std::vector<Times> raw, again, forced;
+    unsigned round = 0;
+    bool in_call = false;
+    bench.next = [&](const Times& took) -> std::optional<Bench::Job> {
+        if (in_call) {
+            if (bench.result(0) != units) bench.failure = "the call did not come to its end";
+            forced.push_back(took);
+        }
+        in_call = true;
+        if (round++ == rounds) return std::nullopt;
+        // One for each unit, and the port read that ends the block.
+        raw.push_back(bench.raw_exits(static_cast<unsigned>(units + 1)));
+        again.push_back(bench.raw_exits(static_cast<unsigned>(units + 1)));
+        return Bench::Job{.row = 0, .times = 1};
+    };
+    TRY(bench.run());
+    print({.name = "one forced continuation / raw exit",
+           .numerator = forced,
+           .denominator = raw,
+           .control = {raw, again},
+           .limit = {1.3, 2.0},
+           .verdict = !options.smoke});
+    return {};
+}
+
+// ---- from an event to the guest
+// -------------------------------------------------------------------
+
+Result<void> event_latency(const Options& options, std::uint64_t n) {
+    const unsigned samples = options.smoke ? 5 : 400;
+    Bench bench;
+    TRY(bench.set_up(options, {}, n,
+                     {memory_op(abi::XENMEM_decrease_reservation, kArguments),
+                      memory_op(abi::XENMEM_populate_physmap, kArguments)}));
+    auto& domain = bench.platform->domain();
+    const auto backend = domain.event_channels().attach_backend([] {});
+    bench.put(kArguments, abi::bytes_of(reservation(n)));
+    for (std::uint64_t i = 0; i < n; ++i) {
+        bench.put(kList + i * 8, (kTarget >> 12) + i);
+    }
+    // Of the vCPU's thread: others' turns on a shared CPU are not its doing.
+    std::atomic<clockid_t> cpu_clock{0};
+    std::atomic<std::uint64_t> raised_ns{0};
+    std::atomic<bool> done{false};
+    std::vector<double> latencies;
+    double raw_exit = 0;
+    bench.reentered = [&] {
+        const auto began = raised_ns.exchange(0);
+        if (began != 0) {
+            latencies.push_back(static_cast<double>(cpu_ns(CLOCK_THREAD_CPUTIME_ID) - began));
+        }
+    };
+    bool given_back = false;
+    bench.next = [&](const Times&) -> std::optional<Bench::Job> {
+        if (raw_exit == 0) {
+            constexpr unsigned kExits = 500;
+            std::vector<double> tries;
+            for (unsigned i = 0; i < 9; ++i) {
+                tries.push_back(bench.raw_exits(kExits).cpu / kExits);
+            }
+            raw_exit = median(tries);
+            clockid_t clock{};
+            if (::pthread_getcpuclockid(::pthread_self(), &clock) != 0) bench.failure = "no clock";
+            cpu_clock = clock;
+        }
+        if (done.load()) return std::nullopt;
+        given_back = !given_back;
+        // The short ones many times over, so that most events find the vCPU in a call.
+        const auto times = static_cast<std::uint32_t>(n == 1 ? 50 : 1);
+        return Bench::Job{.row = given_back ? 0u : 1u, .times = times};
+    };
+    std::thread raiser([&] {
+        std::mt19937 random(11);
+        std::uniform_int_distribution<unsigned> pause_us(200, 900);
+        while (cpu_clock.load() == 0 && !done.load()) {
+            std::this_thread::yield();
+        }
+        for (unsigned i = 0; i < samples && !bench.machine->stopping(); ++i) {
+            std::this_thread::sleep_for(std::chrono::microseconds(pause_us(random)));
+            // As the guest's handler would: nothing is pending any more.
+            std::memset(bench.machine->memory().own_page(xenshim::kSharedInfoPage), 0,
+                        vmm::kPageSize);
+            raised_ns = cpu_ns(cpu_clock);
+            domain.event_channels().notify(backend.remote);
+            while (raised_ns.load() != 0 && !bench.machine->stopping()) {
+                std::this_thread::yield();
+            }
+        }
+        done = true;
+    });
+    const auto ran = bench.run();
+    done = true;
+    raiser.join();
+    TRY(ran);
+    if (latencies.empty()) return vmm::internal_error("no event was seen");
+    const double typical = median(latencies) / raw_exit;
+    std::printf("%-50s %5.2f raw exits  p90 %.2f  p99 %.2f",
+                ("event to re-entry, n = " + std::to_string(n)).c_str(), typical,
+                percentile_of(latencies, 0.9) / raw_exit,
+                percentile_of(latencies, 0.99) / raw_exit);
+    if (!options.smoke) {
+        std::printf("  goal 12 accept 40  %s", std::string(judge(typical, {12, 40})).c_str());
+    }
+    std::printf("\n");
+    std::fflush(stdout);
+    return {};
+}
+
+// ---- what an element costs
+// ------------------------------------------------------------------------
+
+Result<void> per_extent(const Options& options) {
+    const std::vector<std::uint64_t> counts = options.smoke
+                                                  ? std::vector<std::uint64_t>{64}
+                                                  : std::vector<std::uint64_t>{256, 4096, 65535};
+    const unsigned rounds = options.smoke ? 2 : 15;
+    Bench bench;
+    TRY(bench.set_up(options, {.every = 0, .at = {}, .after_us = 1'000'000}, counts.back(),
+                     {memory_op(abi::XENMEM_decrease_reservation, kArguments),
+                      memory_op(abi::XENMEM_populate_physmap, kArguments),
+                      memory_op(abi::XENMEM_add_to_physmap_batch, kArguments + 0x100)}));
+    constexpr std::uint64_t kIdxs = kList + (16 << 20), kGpfns = kList + (32 << 20),
+                            kErrs = kList + (48 << 20);
+    for (std::uint64_t i = 0; i < counts.back(); ++i) {
+        bench.put(kList + i * 8, (kTarget >> 12) + i);
+        bench.put(kIdxs + i * 8, std::uint64_t{0});
+        bench.put(kGpfns + i * 8, kScratchGfn + i % 2);
+    }
+    struct Batch {
+        std::uint16_t domid, space, size, foreign;
+        std::uint64_t idxs, gpfns, errs;
+    };
+    const char* const names[] = {"decrease_reservation", "populate_physmap",
+                                 "add_to_physmap_batch (grant frame)"};
+    std::vector<std::vector<std::vector<double>>> each(
+        3, std::vector<std::vector<double>>(counts.size()));
+    std::size_t job = 0;
+    const std::size_t jobs = rounds * counts.size() * 3;
+    bench.next = [&](const Times& took) -> std::optional<Bench::Job> {
+        const auto row_of = [](std::size_t j) { return j % 3; };
+        const auto size_of = [&](std::size_t j) { return j / 3 % counts.size(); };
+        if (job != 0) {
+            const auto row = row_of(job - 1), size = size_of(job - 1);
+            const std::uint64_t expected = row == 2 ? 0 : counts[size];
+            if (bench.result(static_cast<std::uint32_t>(row)) != expected) {
+                bench.failure = std::string("wrong result of ") + names[row];
+            }
+            each[row][size].push_back(took.cpu / static_cast<double>(counts[size]));
+        }
+        if (job == jobs) return std::nullopt;
+        const auto n = counts[size_of(job)];
+        bench.put(kArguments, abi::bytes_of(reservation(n)));
+        bench.put(kArguments + 0x100,
+                  Batch{.domid = abi::DOMID_SELF,
+                        .space = static_cast<std::uint16_t>(abi::XENMAPSPACE_grant_table),
+                        .size = static_cast<std::uint16_t>(n),
+                        .foreign = 0,
+                        .idxs = kIdxs,
+                        .gpfns = kGpfns,
+                        .errs = kErrs});
+        return Bench::Job{.row = static_cast<std::uint32_t>(row_of(job++)), .times = 1};
+    };
+    TRY(bench.run());
+    for (std::size_t row = 0; row < 3; ++row) {
+        std::printf("%-50s", (std::string(names[row]) + ", ns per element").c_str());
+        for (std::size_t size = 0; size < counts.size(); ++size) {
+            std::printf("  n=%llu: %.0f", static_cast<unsigned long long>(counts[size]),
+                        median(each[row][size]));
+        }
+        std::printf("  most/least %.2f\n", median(each[row].back()) / median(each[row].front()));
+    }
+    std::fflush(stdout);
+    return {};
+}
+
+Result<void> measure(const Options& options) {
+    std::printf("transport %s\n", options.xen ? "kvm-xen" : "portable");
+    TRY(forced_stops(options));
+    const std::vector<std::uint64_t> counts =
+        options.smoke ? std::vector<std::uint64_t>{1, 64}
+                      : std::vector<std::uint64_t>{1, 64, 4096, 262'144, 4'000'000};
+    for (const std::uint64_t n : counts) {
+        TRY(event_latency(options, n));
+    }
+    return per_extent(options);
+}
+
+int main_of(int argc, char** argv) {
+    Options options;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view arg = argv[i];
+        if (arg == "--smoke") {
+            options.smoke = true;
+        } else if (arg == "--transport" && i + 1 < argc) {
+            options.xen = std::string_view(argv[++i]) == "kvm-xen";
+        } else {
+            std::fprintf(stderr,
+                         "usage: bench_long_calls [--transport portable|kvm-xen] [--smoke]\n");
+            return 2;
+        }
+    }
+    const auto done = measure(options);
+    if (done) return 0;
+    std::fprintf(stderr, "bench_long_calls: %s\n", done.error().what.c_str());
+    return done.error().fault == vmm::Fault::kHost ? 4 : 1;
+}
+
+}  // namespace
+}  // namespace bench
+
+int main(int argc, char** argv) {
+    return bench::main_of(argc, argv);
+}
