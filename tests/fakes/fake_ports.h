@@ -68,6 +68,7 @@ class FakePorts final : public Ports {
     std::vector<bool> widths;
     std::vector<std::pair<unsigned, std::uint8_t>> vectors;
     std::vector<std::pair<unsigned, std::uint64_t>> time_areas;
+    std::atomic<std::uint64_t> free_calls{0};
     // As MachineMemory counts them: one more for each page shown in a slot, one less when hidden.
     std::set<std::uint64_t> overlays;
 
@@ -108,6 +109,7 @@ class FakePorts final : public Ports {
     }
     bool in_slot(std::uint64_t gfn) const override { return slot_of(gfn).has_value(); }
     void free_pages(std::uint64_t gfn, std::uint64_t count) override {
+        ++free_calls;
         const auto slot = slot_of(gfn);
         if (slot && !slot->region->punch(offset_in(*slot, gfn), count * vmm::kPageSize))
             std::abort();

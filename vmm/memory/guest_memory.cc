@@ -43,24 +43,50 @@ const GuestMemory::Region* GuestMemory::region_of(std::uint64_t gpa) const {
     return nullptr;
 }
 
-void GuestMemory::set_hole(std::uint64_t gfn, bool hole) {
-    const Region* r = gfn >> kGfnBits != 0 ? nullptr : region_of(gfn << kPageShift);
+void GuestMemory::set_holes(std::uint64_t gfn, std::uint64_t count, bool hole) {
+    const Region* r = region_of_gfn(gfn);
     if (r == nullptr) return;
-    const std::uint64_t page = gfn - (r->base >> kPageShift);
-    const std::uint64_t bit = std::uint64_t{1} << (page % kBits);
-    if (hole) {
-        if (r->base == 0) low_holes_ = true;
-        r->holes[page / kBits].fetch_or(bit);
-    } else {
-        r->holes[page / kBits].fetch_and(~bit);
+    if (hole && r->base == 0) low_holes_ = true;
+    std::uint64_t page = gfn - (r->base >> kPageShift);
+    const std::uint64_t end = page + pages_in_region(gfn, count);
+    while (page < end) {
+        const std::uint64_t n = std::min(kBits - page % kBits, end - page);
+        const std::uint64_t bits = (~std::uint64_t{0} >> (kBits - n)) << (page % kBits);
+        if (hole) {
+            r->holes[page / kBits].fetch_or(bits);
+        } else {
+            r->holes[page / kBits].fetch_and(~bits);
+        }
+        page += n;
     }
 }
 
 bool GuestMemory::is_hole(std::uint64_t gfn) const {
-    const Region* r = gfn >> kGfnBits != 0 ? nullptr : region_of(gfn << kPageShift);
-    if (r == nullptr) return true;
-    const std::uint64_t page = gfn - (r->base >> kPageShift);
-    return ((r->holes[page / kBits].load(std::memory_order_relaxed) >> (page % kBits)) & 1) != 0;
+    return pages_until_hole(gfn, 1) == 0;
+}
+
+std::uint64_t GuestMemory::pages_in_region(std::uint64_t gfn, std::uint64_t most) const {
+    const Region* r = region_of_gfn(gfn);
+    if (r == nullptr) return 0;
+    return std::min(most, (r->size >> kPageShift) - (gfn - (r->base >> kPageShift)));
+}
+
+std::uint64_t GuestMemory::pages_until_hole(std::uint64_t gfn, std::uint64_t most) const {
+    const Region* r = region_of_gfn(gfn);
+    if (r == nullptr) return 0;
+    const std::uint64_t first = gfn - (r->base >> kPageShift);
+    const std::uint64_t count = pages_in_region(gfn, most);
+    for (std::uint64_t done = 0; done < count;) {
+        const std::uint64_t page = first + done;
+        const std::uint64_t holes =
+            r->holes[page / kBits].load(std::memory_order_relaxed) >> (page % kBits);
+        if (holes != 0) {
+            return std::min<std::uint64_t>(
+                count, done + static_cast<std::uint64_t>(std::countr_zero(holes)));
+        }
+        done += kBits - page % kBits;
+    }
+    return count;
 }
 
 std::byte* GuestMemory::find_window(Gpa at, std::uint64_t size) const {

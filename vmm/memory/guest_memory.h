@@ -47,9 +47,14 @@ class GuestMemory {
     void add_page(std::uint64_t gfn, std::byte* host);
     void remove_page(std::uint64_t gfn);
 
-    // Marks a page inside a region as given back (true) or there again (false).
-    void set_hole(std::uint64_t gfn, bool hole);
+    // Marks pages inside one region as given back (true) or there again (false).
+    void set_holes(std::uint64_t gfn, std::uint64_t count, bool hole);
+    void set_hole(std::uint64_t gfn, bool hole) { set_holes(gfn, 1, hole); }
     bool is_hole(std::uint64_t gfn) const;
+    // How many pages from `gfn` on, `most` at most, lie in one region; 0: it is in none.
+    std::uint64_t pages_in_region(std::uint64_t gfn, std::uint64_t most) const;
+    // The same, ending before the first hole.
+    std::uint64_t pages_until_hole(std::uint64_t gfn, std::uint64_t most) const;
 
     // Copies; false when any byte has nothing behind it, and then a prefix was copied. Ranges may
     // cross pages and regions.
@@ -136,6 +141,9 @@ class GuestMemory {
         }
     }
     const Region* region_of(std::uint64_t gpa) const;
+    const Region* region_of_gfn(std::uint64_t gfn) const {
+        return gfn >> kGfnBits != 0 ? nullptr : region_of(gfn << kPageShift);
+    }
 
     std::vector<Region> regions_;
     // The region at address 0, again, and whether it ever had a hole.

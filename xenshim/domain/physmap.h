@@ -7,6 +7,9 @@
 // spend a page again, which housekeeping finds and frees (reclaim_touched).
 #pragma once
 
+#include <array>
+#include <atomic>
+#include <bitset>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -29,15 +32,19 @@ class Physmap {
 
     Accounts accounts() const;
 
-    // One page given back, or taken. False: nothing was there, or no more may be had.
-    bool decrease(std::uint64_t gfn);
-    bool populate(std::uint64_t gfn);
-    // A page allotted without a place in the map (increase_reservation of a translated guest).
-    bool increase();
+    // An extent of `pages` given back, page by page as on Xen: false when one of them was not
+    // there, and then those before it are gone.
+    bool decrease(std::uint64_t gfn, std::uint64_t pages = 1);
+    // An extent taken. False, and nothing changed, when the account has no room for all of it or
+    // it ends outside the address space. What was there is replaced without a word; RAM that was
+    // there stays on the account for ever, as measured: Xen forgets the frame but not its owner.
+    bool populate(std::uint64_t gfn, std::uint64_t pages = 1);
+    // Pages allotted without a place in the map (increase_reservation of a translated guest).
+    bool increase(std::uint64_t pages = 1);
 
     // XENMEM_add_to_physmap: our page `page` at `gfn`, away from where it was.
     GuestResult<void> place_own(std::uint32_t page, std::uint64_t gfn);
-    // XENMAPSPACE_gmfn: the RAM page at `from` moves to `to`.
+    // XENMAPSPACE_gmfn: what is at `from`, RAM or an own page, moves to `to`.
     GuestResult<void> move(std::uint64_t from, std::uint64_t to);
     // XENMEM_remove_from_physmap.
     GuestResult<void> remove(std::uint64_t gfn);
@@ -45,11 +52,17 @@ class Physmap {
     // Frees the host memory of a page that was given back and touched since. False: it is no such.
     bool free_touched(std::uint64_t gfn);
 
-    // Where an own page is now; kNoGfn: nowhere.
-    std::uint64_t gfn_of_own(std::uint32_t page) const;
+    // Where an own page is now; kNoGfn: nowhere. Takes no lock: each memory_op asks.
+    std::uint64_t gfn_of_own(std::uint32_t page) const {
+        return gfn_of_[page].load(std::memory_order_relaxed);
+    }
     bool has_ram(std::uint64_t gfn) const;
     // Whether anything (RAM or an own page) is there.
     bool is_mapped(std::uint64_t gfn) const;
+
+    // gfns at or above this one do not exist: Xen's p2m has four levels, whatever the CPU can
+    // address.
+    static constexpr std::uint64_t kGfnLimit = std::uint64_t{1} << 36;
 
   private:
     enum class Kind { kNothing, kRam, kOwn };
@@ -58,16 +71,23 @@ class Physmap {
     void clear_locked(std::uint64_t gfn);
     bool put_ram_locked(std::uint64_t gfn);
     void note_mapped_locked(std::uint64_t gfn);
+    // Pages from `gfn` on, `most` at most, before the first own page.
+    std::uint64_t until_own_locked(std::uint64_t gfn, std::uint64_t most) const;
+    GuestResult<void> place_own_locked(std::uint32_t page, std::uint64_t gfn);
+    // A place that Xen has and this CPU cannot address: nobody can look, so nothing is shown.
+    bool show_locked(std::uint64_t gfn, std::uint32_t page);
+    void hide_locked(std::uint64_t gfn);
+    bool populate_one_locked(std::uint64_t gfn);
 
     Ports& ports_;
     vmm::GuestMemory& memory_;
     mutable std::mutex mutex_;
     Accounts accounts_;
     std::map<std::uint64_t, std::uint32_t> own_at_;  // gfn -> own page
-    std::map<std::uint32_t, std::uint64_t> gfn_of_;  // own page -> gfn
-    std::set<std::uint64_t> outside_;                // RAM pages outside the slots
-    std::set<std::uint32_t>
-        lost_;  // grant frames whose gfn was given back: gone for good, as on Xen
+    std::array<std::atomic<std::uint64_t>, kOwnPages> gfn_of_;
+    std::set<std::uint64_t> outside_;  // RAM pages outside the slots
+    // Grant frames whose gfn was given back: gone for good, as on Xen.
+    std::bitset<kOwnPages> lost_;
 };
 
 }  // namespace xenshim

@@ -95,6 +95,43 @@ TEST_F(GuestMemoryTest, HolesAreCountedFromTheirRegionsStart) {
     EXPECT_FALSE(memory.is_hole(62));
 }
 
+TEST_F(GuestMemoryTest, RunsOfPagesEndAtRegionsAndHoles) {
+    EXPECT_EQ(memory.pages_in_region(0, 100), 16u);
+    EXPECT_EQ(memory.pages_in_region(15, 100), 1u);
+    EXPECT_EQ(memory.pages_in_region(3, 2), 2u);
+    EXPECT_EQ(memory.pages_in_region(16, 1), 0u);
+    EXPECT_EQ(memory.pages_in_region(std::uint64_t{1} << 52, 1), 0u);
+    EXPECT_EQ(memory.pages_until_hole(0, 100), 16u);
+    memory.set_holes(4, 3, true);
+    EXPECT_EQ(memory.pages_until_hole(0, 100), 4u);
+    EXPECT_EQ(memory.pages_until_hole(0, 2), 2u);
+    EXPECT_EQ(memory.pages_until_hole(5, 100), 0u);
+    EXPECT_EQ(memory.pages_until_hole(7, 100), 9u);
+    memory.set_holes(12, 100, true);  // no further than the region
+    EXPECT_EQ(memory.pages_until_hole(7, 100), 5u);
+    EXPECT_FALSE(memory.is_hole(32));
+    memory.set_holes(0, 16, false);
+    EXPECT_EQ(memory.pages_until_hole(0, 100), 16u);
+}
+
+TEST_F(GuestMemoryTest, RunsCrossTheWordsThatHoldTheHoles) {
+    std::vector<std::byte> pages(kPageSize);  // none of it is touched
+    GuestMemory large;
+    large.add_region(gfn_to_gpa(0), 300 * kPageSize, pages.data());
+    for (const std::uint64_t first : {0u, 1u, 63u, 64u, 65u, 130u}) {
+        for (const std::uint64_t count : {1u, 63u, 64u, 65u, 128u, 170u}) {
+            large.set_holes(first, count, true);
+            for (std::uint64_t gfn = 0; gfn < 300; ++gfn) {
+                ASSERT_EQ(large.is_hole(gfn), gfn - first < count) << first << " " << count;
+            }
+            EXPECT_EQ(large.pages_until_hole(0, 300), first);
+            EXPECT_EQ(large.pages_until_hole(first + count, 300), 300 - first - count);
+            large.set_holes(first, count, false);
+            EXPECT_EQ(large.pages_until_hole(0, 300), 300u);
+        }
+    }
+}
+
 TEST_F(GuestMemoryTest, OutsideEverythingIsAHole) {
     EXPECT_TRUE(memory.is_hole(16));
     EXPECT_TRUE(memory.is_hole(64));

@@ -2,6 +2,8 @@
 // figures are those of xen-417-golden.md, E.2 and E.3.
 #include "xenshim/domain/physmap.h"
 
+#include <thread>
+
 #include <gtest/gtest.h>
 
 #include "tests/fakes/test_domain.h"
@@ -89,7 +91,7 @@ TEST_F(PhysmapTest, PopulatingAMappedPageReplacesIt) {
     guest.poke(at(kRam), std::uint32_t{0x1234});
     EXPECT_TRUE(map().populate(kRam));
     EXPECT_EQ(guest.get<std::uint32_t>(at(kRam)), 0u);
-    EXPECT_EQ(current(), 0x8011u);
+    EXPECT_EQ(current(), 0x8012u);  // as measured: the old frame stays on the account
 }
 
 TEST_F(PhysmapTest, PagesOutsideRamComeAndGo) {
@@ -110,7 +112,7 @@ TEST_F(PhysmapTest, PopulatingAnOutsidePageAgainReplacesIt) {
     guest.poke(at(kHole), std::uint32_t{0x1234});
     EXPECT_TRUE(map().populate(kHole));
     EXPECT_EQ(guest.get<std::uint32_t>(at(kHole)), 0u);
-    EXPECT_EQ(current(), 0x8012u);
+    EXPECT_EQ(current(), 0x8013u);
     EXPECT_EQ(ports().pool_used(), 1u);
 }
 
@@ -130,7 +132,7 @@ TEST_F(PhysmapTest, TheMaximumIsKept) {
     EXPECT_EQ(current(), 0x8100u);
     EXPECT_FALSE(map().populate(0x50000));
     EXPECT_FALSE(map().increase());
-    EXPECT_TRUE(map().populate(kRam));  // a replacement costs nothing
+    EXPECT_FALSE(map().populate(kRam));  // a replacement costs a page too
     ASSERT_TRUE(map().decrease(kRam));
     EXPECT_TRUE(map().populate(0x50000));
     EXPECT_EQ(current(), 0x8100u);
@@ -148,7 +150,8 @@ TEST_F(PhysmapTest, APoolThatIsUsedUpRefusesAndAccountsStayRight) {
 }
 
 TEST_F(PhysmapTest, GfnsThatTheCpuCannotReachAreRefused) {
-    for (const std::uint64_t gfn : {1ull << 36, 1ull << 40, 1ull << 52, ~0ull}) {
+    for (const std::uint64_t gfn :
+         std::initializer_list<std::uint64_t>{Physmap::kGfnLimit, 1ull << 40, 1ull << 52, ~0ull}) {
         EXPECT_FALSE(map().populate(gfn)) << gfn;
         EXPECT_FALSE(map().decrease(gfn)) << gfn;
         EXPECT_EQ(error_of(map().place_own(kSharedInfoPage, gfn)), XEN_ENOENT) << gfn;
@@ -158,6 +161,108 @@ TEST_F(PhysmapTest, GfnsThatTheCpuCannotReachAreRefused) {
     EXPECT_EQ(current(), 0x8011u);
     EXPECT_TRUE(readable(kRam));
 }
+
+// Xen's p2m knows gfns that this CPU cannot address: an own page may be put there, and nobody sees
+// it; RAM may not.
+TEST_F(PhysmapTest, OwnPagesMayLieWhereTheCpuCannotLook) {
+    ports().limit_gfn = 1ull << 28;
+    const std::uint64_t far = 0xffff'ffff;
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value());
+    EXPECT_TRUE(map().place_own(kSharedInfoPage, far).has_value());
+    EXPECT_EQ(map().gfn_of_own(kSharedInfoPage), far);
+    EXPECT_TRUE(map().is_mapped(far));
+    EXPECT_FALSE(map().is_mapped(0x7010));
+    expect_overlays_in_slots(0);
+    EXPECT_EQ(ports().pool_used(), 0u);
+    EXPECT_FALSE(map().populate(far - 1));
+    EXPECT_EQ(error_of(map().move(kRam, far - 1)), XEN_ENOENT);
+    EXPECT_TRUE(map().remove(far).has_value());
+    EXPECT_EQ(map().gfn_of_own(kSharedInfoPage), kNoGfn);
+    EXPECT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value());
+}
+
+// ---- extents ------------------------------------------------------------------------------------
+
+TEST_F(PhysmapTest, AnExtentOfRamIsOneOperation) {
+    const auto calls = ports().free_calls.load();
+    EXPECT_TRUE(map().decrease(0x7001, 512));
+    EXPECT_EQ(ports().free_calls.load(), calls + 1);
+    EXPECT_EQ(current(), 0x8011u - 512);
+    EXPECT_TRUE(map().is_mapped(0x7000));
+    EXPECT_FALSE(map().is_mapped(0x7001));
+    EXPECT_FALSE(map().is_mapped(0x7200));
+    EXPECT_TRUE(map().is_mapped(0x7201));
+    EXPECT_TRUE(map().populate(0x7001, 512));
+    EXPECT_EQ(ports().free_calls.load(), calls + 2);
+    EXPECT_EQ(current(), 0x8011u);
+    EXPECT_TRUE(map().has_ram(0x7200));
+}
+
+// XSA-388/389: whatever lies in an extent, it is as if each page had been named alone.
+TEST_F(PhysmapTest, ExtentsAreTheSameAsTheirPages) {
+    const auto prepare = [](TestDomain& d) {
+        Physmap& m = d.domain.physmap();
+        EXPECT_TRUE(m.place_own(kSharedInfoPage, 0x7f03).has_value());
+        EXPECT_TRUE(m.place_own(kFirstGrantPage, 0x7f40).has_value());
+        EXPECT_TRUE(m.populate(0x8000));  // behind the end of the slot
+        EXPECT_TRUE(m.populate(0x8001));
+    };
+    // Where the hole is that ends it; none.
+    for (const std::uint64_t hole :
+         {0x7f00ull, 0x7f02ull, 0x7f04ull, 0x7f63ull, 0x7f64ull, 0x7fffull, 0x8002ull, 0ull}) {
+        TestDomain one{abi::Width::k64}, other{abi::Width::k64};
+        for (TestDomain* d : {&one, &other}) {
+            prepare(*d);
+            if (hole < 0x8000) d->domain.physmap().decrease(hole);
+        }
+        const std::uint64_t pages = hole == 0x8002 ? 259 : 258;
+        const bool whole = one.domain.physmap().decrease(0x7f00, pages);
+        bool single = true;
+        for (std::uint64_t i = 0; i < pages && single; ++i) {
+            single = other.domain.physmap().decrease(0x7f00 + i);
+        }
+        EXPECT_EQ(whole, single) << hole;
+        EXPECT_EQ(whole, hole == 0) << hole;
+        for (std::uint64_t gfn = 0x7ef0; gfn < 0x8010; ++gfn) {
+            EXPECT_EQ(one.domain.physmap().is_mapped(gfn), other.domain.physmap().is_mapped(gfn))
+                << gfn;
+        }
+        EXPECT_EQ(one.domain.physmap().accounts().current,
+                  other.domain.physmap().accounts().current);
+        EXPECT_EQ(one.ports.overlays, other.ports.overlays);
+    }
+}
+
+TEST_F(PhysmapTest, PopulatingOverAMixtureReplacesAllOfIt) {
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7ffe).has_value());
+    ASSERT_TRUE(map().decrease(0x7ffc));
+    guest.poke(at(0x7ffd), std::uint32_t{0x1234});
+    const auto before = current();
+    ASSERT_TRUE(map().populate(0x7ffc, 8));  // four of them behind the end of the slot
+    EXPECT_EQ(current(), before + 8);
+    for (std::uint64_t gfn = 0x7ffc; gfn < 0x8004; ++gfn) {
+        EXPECT_TRUE(map().has_ram(gfn)) << gfn;
+        EXPECT_EQ(guest.get<std::uint32_t>(at(gfn)), 0u) << gfn;
+    }
+    EXPECT_EQ(map().gfn_of_own(kSharedInfoPage), kNoGfn);
+    expect_overlays_in_slots(0);
+}
+
+// XSA-385: the cap is held exactly, and an extent that does not fit is not begun.
+TEST_F(PhysmapTest, AnExtentThatDoesNotFitTheAccountIsNotBegun) {
+    const std::uint64_t room = 0x8100 - 0x8011;
+    EXPECT_FALSE(map().increase(room + 1));
+    EXPECT_TRUE(map().increase(room - 3));
+    guest.poke(at(kRam), std::uint32_t{0x1234});
+    EXPECT_FALSE(map().populate(kRam, 4));
+    EXPECT_EQ(guest.get<std::uint32_t>(at(kRam)), 0x1234u);
+    EXPECT_EQ(current(), 0x8100u - 3);
+    EXPECT_FALSE(map().increase(~std::uint64_t{0}));
+    EXPECT_FALSE(map().populate(kRam, ~std::uint64_t{0}));
+    EXPECT_EQ(current(), 0x8100u - 3);
+}
+
+// ---- moving -------------------------------------------------------------------------------------
 
 TEST_F(PhysmapTest, MovingCarriesTheContentAndFreesTheTarget) {
     guest.poke(at(0x7015), std::uint32_t{0xaaaa});
@@ -181,6 +286,14 @@ TEST_F(PhysmapTest, MovingOutOfTheSlotsAndBack) {
     EXPECT_EQ(guest.get<std::uint32_t>(at(kRam)), 0xaaaau);
     EXPECT_EQ(ports().pool_used(), 0u);
     EXPECT_EQ(current(), 0x8011u);
+}
+
+TEST_F(PhysmapTest, AnOwnPageMovesLikeRam) {
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7010).has_value());
+    ASSERT_TRUE(map().move(0x7010, 0x7011).has_value());
+    EXPECT_EQ(map().gfn_of_own(kSharedInfoPage), 0x7011u);
+    EXPECT_FALSE(map().is_mapped(0x7010));
+    EXPECT_EQ(current(), 0x800fu);
 }
 
 TEST_F(PhysmapTest, AMoveThatFindsNoRoomLosesNothing) {
@@ -309,6 +422,31 @@ TEST_F(PhysmapTest, NoRoomForAnOverlayChangesNothing) {
     EXPECT_EQ(guest.get<std::uint32_t>(at(0x7011)), 0x1234u);
     EXPECT_EQ(current(), 0x8010u);
     expect_overlays_in_slots(1);
+}
+
+// XSA-379/384/486: whoever races to place, move and drop a page of ours, it is in one place at a
+// time, and the map and the machine agree which.
+TEST_F(PhysmapTest, RacesLeaveAnOwnPageInOnePlace) {
+    const auto race = [&](std::uint64_t mine, std::uint64_t other) {
+        for (unsigned round = 0; round < 500; ++round) {
+            EXPECT_TRUE(map().place_own(kSharedInfoPage, mine + round % 3).has_value());
+            static_cast<void>(map().move(mine + round % 3, mine + 3));
+            static_cast<void>(map().remove(other + round % 4));
+            const std::uint64_t now = map().gfn_of_own(kSharedInfoPage);
+            EXPECT_TRUE(now == kNoGfn || now - mine < 4 || now - other < 4);
+        }
+    };
+    std::thread second([&] { race(0x7020, 0x7010); });
+    race(0x7010, 0x7020);
+    second.join();
+    ASSERT_TRUE(map().place_own(kSharedInfoPage, 0x7018).has_value());
+    expect_overlays_in_slots(1);
+    for (const std::uint64_t base : {0x7010ull, 0x7020ull}) {
+        for (std::uint64_t gfn = base; gfn < base + 4; ++gfn) {
+            EXPECT_FALSE(map().is_mapped(gfn)) << gfn;
+        }
+    }
+    EXPECT_EQ(current(), 0x8011u - 9);
 }
 
 TEST_F(PhysmapTest, OwnPagesMayLieOnTheLapicAndOnSpecialPages) {
