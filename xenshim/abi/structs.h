@@ -72,6 +72,114 @@ struct xen_foreign_memory_map {
 static_assert(sizeof(xen_foreign_memory_map<W32>) == 12);
 static_assert(sizeof(xen_foreign_memory_map<W64>) == 24);
 
+template <class W>
+struct xen_memory_exchange {
+    xen_memory_reservation<W> in;
+    xen_memory_reservation<W> out;
+    typename W::Word nr_exchanged;
+};
+static_assert(sizeof(xen_memory_exchange<W32>) == 44 && sizeof(xen_memory_exchange<W64>) == 72);
+
+template <class W>
+struct xen_add_to_physmap_batch {
+    std::uint16_t domid;
+    std::uint16_t space;
+    std::uint16_t size;
+    std::uint16_t u;  // gmfn_foreign: the domain; else 0
+    typename W::Word idxs;
+    typename W::Word gpfns;
+    typename W::Word errs;  // array of 32-bit results
+    static constexpr auto fields(auto& self) {
+        auto& [dom, space_, size_, extra, from, to, results] = self;
+        return std::tie(dom, space_, size_, extra, from, to, results);
+    }
+};
+static_assert(sizeof(xen_add_to_physmap_batch<W32>) == 20);
+static_assert(sizeof(xen_add_to_physmap_batch<W64>) == 32);
+
+template <class W>
+struct xen_machphys_mfn_list {
+    std::uint32_t max_extents;
+    typename W::Word extent_start;
+    std::uint32_t nr_extents;
+    static constexpr auto fields(auto& self) {
+        auto& [room, list, nr] = self;
+        return std::tie(room, list, nr);
+    }
+};
+static_assert(sizeof(xen_machphys_mfn_list<W32>) == 12);
+static_assert(sizeof(xen_machphys_mfn_list<W64>) == 24);
+
+template <class W>
+struct xen_pod_target {
+    std::array<typename W::U64, 4> pages;  // target, total, cached, entries
+    std::uint16_t domid;
+    static constexpr auto fields(auto& self) {
+        auto& [counts, dom] = self;
+        return std::tie(counts, dom);
+    }
+};
+static_assert(sizeof(xen_pod_target<W32>) == 36 && sizeof(xen_pod_target<W64>) == 40);
+
+template <class W>
+struct xen_mem_access_op {
+    std::uint8_t op;
+    std::uint8_t access;
+    std::uint16_t domid;
+    std::uint32_t nr;
+    std::uint64_t pfn;
+    typename W::Word pfn_list;
+    typename W::Word access_list;
+    static constexpr auto fields(auto& self) {
+        auto& [op_, access_, dom, nr_, pfn_, pfns, accesses] = self;
+        return std::tie(op_, access_, dom, nr_, pfn_, pfns, accesses);
+    }
+};
+static_assert(sizeof(xen_mem_access_op<W32>) == 24 && sizeof(xen_mem_access_op<W64>) == 32);
+
+struct xen_vnuma_topology_info {
+    std::uint16_t domid;
+    std::uint16_t pad;
+    std::uint32_t nr_vnodes;
+    std::uint32_t nr_vcpus;
+    std::uint32_t nr_vmemranges;
+    std::array<std::uint64_t, 3> lists;  // distances, nodes of vCPUs, ranges
+};
+static_assert(sizeof(xen_vnuma_topology_info) == 40);
+
+template <class W>
+struct xen_reserved_device_memory_map {
+    std::uint32_t flags;
+    std::uint32_t nr_entries;
+    typename W::Word buffer;
+    std::uint16_t segment;  // these three: of the device that is meant
+    std::uint8_t bus;
+    std::uint8_t devfn;
+    static constexpr auto fields(auto& self) {
+        auto& [bits, nr, at, seg, bus_, function] = self;
+        return std::tie(bits, nr, at, seg, bus_, function);
+    }
+};
+static_assert(sizeof(xen_reserved_device_memory_map<W32>) == 16);
+static_assert(sizeof(xen_reserved_device_memory_map<W64>) == 24);
+
+template <class W>
+struct xen_mem_acquire_resource {
+    std::uint16_t domid;
+    std::uint16_t type;
+    std::uint32_t id;
+    std::uint32_t nr_frames;
+    std::uint32_t pad;
+    typename W::U64 frame;
+    typename W::Word frame_list;
+    static constexpr auto fields(auto& self) {
+        auto& [dom, kind, id_, nr, zero, first, list] = self;
+        return std::tie(dom, kind, id_, nr, zero, first, list);
+    }
+};
+static_assert(sizeof(xen_mem_acquire_resource<W32>) == 28);
+static_assert(sizeof(xen_mem_acquire_resource<W64>) == 32);
+
 // An entry of the memory map: the BIOS' own packed form.
 struct e820entry {
     SplitU64 addr;

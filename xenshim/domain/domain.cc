@@ -15,6 +15,7 @@ Domain::Domain(Ports& ports, vmm::GuestMemory& memory, DomainConfig config)
           ports, shared_info_,
           {.vcpus = config_.vcpus, .max_port = config_.max_event_port, .domid = config_.domid}),
       physmap_(ports, memory, config_.memory),
+      memory_map_(config_.memory_map),
       params_(*config_.profile),
       grants_(config_.max_grant_frames),
       vcpus_(config_.vcpus) {

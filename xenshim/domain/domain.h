@@ -14,19 +14,13 @@
 #include "xenshim/abi/profile.h"
 #include "xenshim/domain/event_channels.h"
 #include "xenshim/domain/grant_table.h"
+#include "xenshim/domain/memory_map.h"
 #include "xenshim/domain/params.h"
 #include "xenshim/domain/physmap.h"
 #include "xenshim/domain/ports.h"
 #include "xenshim/domain/shared_info.h"
 
 namespace xenshim {
-
-// An entry of XENMEM_memory_map, in bytes; types as in the BIOS' E820.
-struct MapEntry {
-    std::uint64_t base = 0;
-    std::uint64_t size = 0;
-    std::uint32_t type = 0;
-};
 
 struct DomainConfig {
     const abi::Profile* profile = nullptr;
@@ -35,7 +29,7 @@ struct DomainConfig {
     std::uint32_t max_event_port = 1023;
     std::uint32_t max_grant_frames = kMaxGrantFrames;  // more than that there are not
     std::array<std::uint8_t, 16> uuid{};
-    std::vector<MapEntry> memory_map;
+    MemoryMap::State memory_map;
     Physmap::Accounts memory{};
 };
 
@@ -71,6 +65,7 @@ class Domain {
     SharedInfo& shared_info() { return shared_info_; }
     EventChannels& event_channels() { return event_channels_; }
     Physmap& physmap() { return physmap_; }
+    MemoryMap& memory_map() { return memory_map_; }
     Params& params() { return params_; }
     GrantTable& grants() { return grants_; }
     DomainVcpu& vcpu(unsigned id) { return vcpus_[id]; }
@@ -118,6 +113,7 @@ class Domain {
     SharedInfo shared_info_;
     EventChannels event_channels_;
     Physmap physmap_;
+    MemoryMap memory_map_;
     Params params_;
     GrantTable grants_;
     std::vector<DomainVcpu> vcpus_;

@@ -57,6 +57,12 @@ struct Ours {
             offsetof(S, member), offsetof(S, member) \
         }                                            \
     }
+#define WIDE_ALIAS(theirs, their_member, S, member)            \
+    {                                                          \
+        theirs, their_member, {                                \
+            offsetof(S<W32>, member), offsetof(S<W64>, member) \
+        }                                                      \
+    }
 #define SHARED(theirs, member, field)                \
     {                                                \
         theirs, member, {                            \
@@ -87,6 +93,54 @@ const std::vector<Ours>& ours() {
         WIDE_SIZE(xen_foreign_memory_map),
         WIDE(xen_foreign_memory_map, domid),
         WIDE(xen_foreign_memory_map, map),
+        WIDE_SIZE(xen_memory_exchange),
+        WIDE(xen_memory_exchange, in),
+        WIDE(xen_memory_exchange, out),
+        WIDE(xen_memory_exchange, nr_exchanged),
+        WIDE_SIZE(xen_add_to_physmap_batch),
+        WIDE(xen_add_to_physmap_batch, domid),
+        WIDE(xen_add_to_physmap_batch, space),
+        WIDE(xen_add_to_physmap_batch, size),
+        WIDE(xen_add_to_physmap_batch, u),
+        WIDE(xen_add_to_physmap_batch, idxs),
+        WIDE(xen_add_to_physmap_batch, gpfns),
+        WIDE(xen_add_to_physmap_batch, errs),
+        WIDE_SIZE(xen_machphys_mfn_list),
+        WIDE(xen_machphys_mfn_list, max_extents),
+        WIDE(xen_machphys_mfn_list, extent_start),
+        WIDE(xen_machphys_mfn_list, nr_extents),
+        WIDE_SIZE(xen_pod_target),
+        WIDE_ALIAS("xen_pod_target", "target_pages", xen_pod_target, pages),
+        WIDE(xen_pod_target, domid),
+        WIDE_SIZE(xen_mem_access_op),
+        WIDE(xen_mem_access_op, op),
+        WIDE(xen_mem_access_op, access),
+        WIDE(xen_mem_access_op, domid),
+        WIDE(xen_mem_access_op, nr),
+        WIDE(xen_mem_access_op, pfn),
+        WIDE(xen_mem_access_op, pfn_list),
+        WIDE(xen_mem_access_op, access_list),
+        PLAIN_SIZE(xen_vnuma_topology_info),
+        PLAIN(xen_vnuma_topology_info, domid),
+        PLAIN(xen_vnuma_topology_info, pad),
+        PLAIN(xen_vnuma_topology_info, nr_vnodes),
+        PLAIN(xen_vnuma_topology_info, nr_vcpus),
+        PLAIN(xen_vnuma_topology_info, nr_vmemranges),
+        ALIAS("xen_vnuma_topology_info", "vdistance", xen_vnuma_topology_info, lists),
+        WIDE_SIZE(xen_reserved_device_memory_map),
+        WIDE(xen_reserved_device_memory_map, flags),
+        WIDE(xen_reserved_device_memory_map, nr_entries),
+        WIDE(xen_reserved_device_memory_map, buffer),
+        WIDE_ALIAS("xen_reserved_device_memory_map", "dev", xen_reserved_device_memory_map,
+                   segment),
+        WIDE_SIZE(xen_mem_acquire_resource),
+        WIDE(xen_mem_acquire_resource, domid),
+        WIDE(xen_mem_acquire_resource, type),
+        WIDE(xen_mem_acquire_resource, id),
+        WIDE(xen_mem_acquire_resource, nr_frames),
+        WIDE(xen_mem_acquire_resource, pad),
+        WIDE(xen_mem_acquire_resource, frame),
+        WIDE(xen_mem_acquire_resource, frame_list),
         PLAIN_SIZE(e820entry),
         PLAIN(e820entry, addr),
         PLAIN(e820entry, size),

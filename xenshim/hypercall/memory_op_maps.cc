@@ -1,0 +1,115 @@
+// Descriptions of memory: the guest's memory map, what devices reserve, virtual NUMA, and the
+// machine-to-physical table.
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+#include "xenshim/hypercall/memory_op_parts.h"
+
+namespace xenshim::memory_ops {
+
+using namespace abi;
+
+namespace {
+
+// E820MAX (asm-x86/e820.h): 128 in 4.7, 1024 in 4.13; it grew for the machines of 2017.
+std::uint32_t most_map_entries(const Profile& profile) {
+    return profile.since(4, 9) ? 1024 : 128;
+}
+
+struct ForeignMap {
+    std::uint16_t domid;
+    xen_memory_map<W64> map;
+};
+
+GuestResult<ForeignMap> read_foreign_map(Call& call) {
+    if (call.is_64bit()) {
+        const auto raw = TRY(call.read<xen_foreign_memory_map<W64>>(call.handle(1)));
+        return ForeignMap{raw.domid, raw.map};
+    }
+    const auto raw = TRY(call.read<xen_foreign_memory_map<W32>>(call.handle(1)));
+    return ForeignMap{raw.domid, widen<xen_memory_map>(raw.map)};
+}
+
+}  // namespace
+
+// As many entries as fit are written, and the number says how many.
+Outcome memory_map(Call& call) {
+    const MemoryMap::State map = call.domain().memory_map().state();
+    if (map.empty()) return Call::fail(XEN_ENOSYS);  // as if nobody had ever set one
+    const vmm::Gva at = call.handle(1);
+    auto want = call.read_wide<xen_memory_map>(at);
+    if (!want) return Call::fail(want.error());
+    const auto count = std::min<std::size_t>(want->nr_entries, map.size());
+    for (std::size_t i = 0; i < count; ++i) {
+        const e820entry entry{.addr = map[i].base, .size = map[i].size, .type = map[i].type};
+        const auto written = call.write(call.element({want->buffer}, i, sizeof entry), entry);
+        if (!written) return Call::fail(written.error());
+    }
+    want->nr_entries = static_cast<std::uint32_t>(count);
+    return Call::result(call.write_wide<xen_memory_map>(at, *want));
+}
+
+// What the guest's next kernel will find (GRUB's way of passing its map on).
+Outcome set_memory_map(Call& call) {
+    const auto want = read_foreign_map(call);
+    if (!want) return Call::fail(want.error());
+    const std::uint32_t count = want->map.nr_entries;
+    if (count > most_map_entries(call.profile())) return Call::fail(XEN_EINVAL);
+    if (const auto self = call.require_self(want->domid, XEN_EPERM); !self) {
+        return Call::fail(self.error());
+    }
+    if (!call.profile().since(4, 6)) return Call::fail(XEN_EPERM);  // to any HVM guest
+    std::vector<e820entry> entries(count);
+    if (count != 0 &&
+        !call.access().read({want->map.buffer}, std::as_writable_bytes(std::span(entries)))) {
+        return Call::fail(XEN_EFAULT);
+    }
+    MemoryMap::State map(count);
+    std::transform(entries.begin(), entries.end(), map.begin(), [](const e820entry& e) {
+        return MapEntry{.base = e.addr, .size = e.size, .type = e.type};
+    });
+    call.domain().memory_map().set(std::move(map));
+    return Call::ok();
+}
+
+// Reserved are ranges of devices passed through, of which there are none.
+Outcome reserved_device_memory_map(Call& call) {
+    constexpr std::uint32_t kAllDevices = 1;  // XENMEM_RDM_ALL, the only flag
+    const vmm::Gva at = call.handle(1);
+    auto want = call.read_wide<xen_reserved_device_memory_map>(at);
+    if (!want) return Call::fail(want.error());
+    if ((want->flags & ~kAllDevices) != 0) return Call::fail(XEN_EINVAL);
+    want->nr_entries = 0;
+    return Call::result(call.write_wide<xen_reserved_device_memory_map>(at, *want));
+}
+
+Outcome vnuma_info(Call& call) {
+    const auto want = call.read<xen_vnuma_topology_info>(call.handle(1));
+    if (!want) return Call::fail(want.error());
+    if (want->pad != 0) return Call::fail(XEN_EINVAL);
+    if (const auto self = call.require_self(want->domid, XEN_EPERM); !self) {
+        return Call::fail(self.error());
+    }
+    return Call::fail(XEN_EOPNOTSUPP);  // the guest has no virtual NUMA
+}
+
+// Xen lists the frames of its machine-to-physical table to any 64-bit guest that asks. There is
+// none here, and its list is empty; a list that is not there is a fault all the same.
+Outcome machphys_list(Call& call) {
+    const Command at = decode_memory_op(call.profile(), call.request().width, call.arg(0));
+    if (at.op == XENMEM_machphys_compat_mfn_list || !call.is_64bit()) {
+        return Call::fail(XEN_EOPNOTSUPP);  // the 32-bit table is for paravirtual guests
+    }
+    auto want = call.read_wide<xen_machphys_mfn_list>(call.handle(1));
+    if (!want) return Call::fail(want.error());
+    if (want->max_extents != 0) {
+        if (const auto word = call.read_word({want->extent_start}, 0); !word) {
+            return Call::fail(word.error());
+        }
+    }
+    want->nr_extents = 0;
+    return Call::result(call.write_wide<xen_machphys_mfn_list>(call.handle(1), *want));
+}
+
+}  // namespace xenshim::memory_ops

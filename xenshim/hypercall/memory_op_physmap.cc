@@ -1,0 +1,144 @@
+// add_to_physmap, add_to_physmap_batch and remove_from_physmap.
+#include "xenshim/hypercall/memory_op_parts.h"
+
+namespace xenshim::memory_ops {
+
+using namespace abi;
+
+namespace {
+
+enum class Space {
+    kSharedInfo,
+    kGrantTable,
+    kGmfn,
+    kGmfnRange,
+    kForeign,
+    kDevMmio,
+    kUnknown,
+};
+
+// What a guest's number means under its profile: the one place that knows.
+Space space_of(Call& call, std::uint32_t number) {
+    const Profile& profile = call.profile();
+    switch (number) {
+        case XENMAPSPACE_shared_info: return Space::kSharedInfo;
+        case XENMAPSPACE_grant_table: return Space::kGrantTable;
+        case XENMAPSPACE_gmfn: return Space::kGmfn;
+        case XENMAPSPACE_gmfn_range:
+            return profile.physmap_range == Progress::kNone ? Space::kUnknown : Space::kGmfnRange;
+        case XENMAPSPACE_gmfn_foreign:
+            return profile.since(4, 3) ? Space::kForeign : Space::kUnknown;
+        case XENMAPSPACE_dev_mmio: return profile.since(4, 9) ? Space::kDevMmio : Space::kUnknown;
+        default: return Space::kUnknown;
+    }
+}
+
+// A 32-bit caller's all-ones is zero-extended, and with that a gfn like any other (measured).
+bool is_invalid_gfn(std::uint64_t gfn) {
+    return gfn == UINT64_MAX;
+}
+
+GuestResult<void> add_one(Call& call, Space space, std::uint64_t idx, std::uint64_t gfn) {
+    Domain& domain = call.domain();
+    switch (space) {
+        case Space::kSharedInfo:
+            if (idx != 0) return refuse(XEN_EINVAL);
+            return domain.physmap().place_own(kSharedInfoPage, gfn);
+        case Space::kGrantTable: {
+            if (idx > UINT32_MAX || (idx & XENMAPIDX_grant_table_status) != 0) {
+                return refuse(XEN_EINVAL);
+            }
+            const std::uint32_t page =
+                TRY(domain.grants().page_of(static_cast<std::uint32_t>(idx)));
+            return domain.physmap().place_own(page, gfn);
+        }
+        case Space::kGmfn:
+        case Space::kGmfnRange: return domain.physmap().move(idx, gfn);
+        case Space::kForeign: return refuse(XEN_EPERM);  // for the control domain alone
+        case Space::kDevMmio: return refuse(XEN_EACCES);
+        case Space::kUnknown: break;
+    }
+    return refuse(XEN_EINVAL);
+}
+
+// Page by page upwards, also where source and target overlap.
+Outcome add_range(Call& call, const xen_add_to_physmap<W64>& want, std::uint64_t start) {
+    // Where the progress stands in the structure, a cursor is a stray one and ignored.
+    const bool counts_in_register = call.profile().physmap_range == Progress::kRegister;
+    if (!counts_in_register) start = 0;
+    if (want.size < start) return Call::fail(XEN_EILSEQ);
+    const std::uint64_t words = call.is_64bit() ? UINT64_MAX : UINT32_MAX;
+    if (want.gpfn > words - want.size || want.idx > words - want.size) {
+        return Call::fail(call.is_64bit() ? XEN_EOVERFLOW : XEN_EINVAL);
+    }
+    for (std::uint64_t i = start; i < want.size; ++i) {
+        if (i != start && call.should_yield(i)) return Continue{i};
+        const auto moved = add_one(call, Space::kGmfnRange, want.idx + i, want.gpfn + i);
+        if (!moved) return Call::fail(moved.error());
+    }
+    return Call::ok();
+}
+
+// The cursor of what has one since 4.4 must fit the structures' 16-bit size.
+bool is_wild(Call& call, std::uint64_t start) {
+    return call.profile().physmap_range == Progress::kRegister && start > UINT16_MAX;
+}
+
+}  // namespace
+
+Outcome add_to_physmap(Call& call, std::uint64_t start) {
+    if (is_wild(call, start)) return Call::fail(XEN_EDOM);
+    const auto want = call.read_wide<xen_add_to_physmap>(call.handle(1));
+    if (!want) return Call::fail(want.error());
+    const Space space = space_of(call, want->space);
+    // Mapping another domain's page is the batch's business alone.
+    if (space == Space::kForeign) return Call::fail(XEN_ENOSYS);
+    if (const auto self = call.require_self(want->domid, XEN_EACCES); !self) {
+        return Call::fail(self.error());
+    }
+    if (is_invalid_gfn(want->gpfn)) return Call::fail(XEN_EINVAL);
+    if (space == Space::kGmfnRange) return add_range(call, *want, start);
+    return Call::result(add_one(call, space, want->idx, want->gpfn));
+}
+
+Outcome add_to_physmap_batch(Call& call, std::uint64_t start) {
+    if (is_wild(call, start)) return Call::fail(XEN_EDOM);
+    const auto want = call.read_wide<xen_add_to_physmap_batch>(call.handle(1));
+    if (!want) return Call::fail(want.error());
+    const Space space = space_of(call, want->space);
+    if (space == Space::kGmfnRange) return Call::fail(XEN_EOPNOTSUPP);
+    if (const auto self = call.require_self(want->domid, XEN_EACCES); !self) {
+        return Call::fail(self.error());
+    }
+    if (space == Space::kDevMmio) return Call::fail(XEN_EACCES);
+    if (want->size < start) return Call::fail(XEN_EILSEQ);
+    if (want->size == start) {
+        // Nothing left is an end that no preempted call has. Seen so in 4.17 and 4.20; taken to be
+        // as old as 4.15, which no longer stops after the last element.
+        return start != 0 && call.profile().since(4, 15) ? Call::fail(XEN_EILSEQ) : Call::ok();
+    }
+    for (std::uint64_t i = start; i < want->size; ++i) {
+        if (i != start && call.should_yield(i)) return Continue{i};
+        const auto idx = call.read_word({want->idxs}, i);
+        if (!idx) return Call::fail(idx.error());
+        const auto gfn = call.read_word({want->gpfns}, i);
+        if (!gfn) return Call::fail(gfn.error());
+        if (is_invalid_gfn(*gfn)) return Call::fail(XEN_EINVAL);
+        const auto added = add_one(call, space, *idx, *gfn);
+        const std::int32_t code = added ? 0 : -std::int32_t{added.error()};
+        const auto told = call.write(call.element({want->errs}, i, sizeof code), code);
+        if (!told) return Call::fail(told.error());
+    }
+    return Call::ok();
+}
+
+Outcome remove_from_physmap(Call& call) {
+    const auto want = call.read_wide<xen_remove_from_physmap>(call.handle(1));
+    if (!want) return Call::fail(want.error());
+    if (const auto self = call.require_self(want->domid, XEN_EACCES); !self) {
+        return Call::fail(self.error());
+    }
+    return Call::result(call.domain().physmap().remove(want->gpfn));
+}
+
+}  // namespace xenshim::memory_ops

@@ -1,0 +1,144 @@
+// increase_reservation, decrease_reservation, populate_physmap and exchange.
+#include <algorithm>
+#include <cstddef>
+
+#include "xenshim/hypercall/memory_op_parts.h"
+
+namespace xenshim::memory_ops {
+
+using namespace abi;
+
+namespace {
+
+// The largest extent that an unprivileged guest may name: 2^9 pages, 2 MiB (memop-max-order=).
+constexpr std::uint32_t kMaxOrder = 9;
+
+// mem_flags: address bits, NUMA node + 1, and whether no other node will do.
+constexpr std::uint32_t kAddressBitsMask = 0xff;
+constexpr std::uint32_t kNodeMask = 0xff00;
+constexpr std::uint32_t kExactNode = 1u << 17;
+
+// Whether Xen would begin with the extents at all.
+bool acceptable(Call& call, std::uint64_t op, const xen_memory_reservation<W64>& want) {
+    std::uint64_t most = call.profile().memory_op_max_extents;
+    if (!call.is_64bit()) {  // whose register is what the cursor must fit in
+        most = std::min<std::uint64_t>(most, UINT32_MAX >> call.profile().memory_op_shift);
+    }
+    if (!call.domain().is_self(want.domid) || want.nr_extents > most ||
+        want.extent_order > kMaxOrder) {
+        return false;
+    }
+    // Pages below a given machine address: nobody knows machine addresses here, and a limit below
+    // 4 GiB is one that no host of today could honour anyway. Below one page Xen refuses it also
+    // to those who take nothing.
+    const std::uint32_t address_bits = want.mem_flags & kAddressBitsMask;
+    const std::uint32_t fewest = op == XENMEM_decrease_reservation ? vmm::kPageShift + 1 : 32;
+    if (address_bits != 0 && address_bits < fewest) return false;
+    // A node is advice that is not ours to follow; to insist on one is a privilege (XSA-231).
+    if ((want.mem_flags & kNodeMask) != 0 && (want.mem_flags & kExactNode) != 0) return false;
+    // A guest cannot populate on demand for itself.
+    return op != XENMEM_populate_physmap || !call.profile().since(3, 4) ||
+           (want.mem_flags & XENMEMF_populate_on_demand) == 0;
+}
+
+bool do_extent(Physmap& physmap, std::uint64_t op, std::uint64_t gfn, std::uint64_t pages) {
+    switch (op) {
+        case XENMEM_decrease_reservation: return physmap.decrease(gfn, pages);
+        case XENMEM_populate_physmap: return physmap.populate(gfn, pages);
+        default: return physmap.increase(pages);
+    }
+}
+
+}  // namespace
+
+// They answer how many extents are done, never an error.
+Outcome reservation(Call& call, Command at) {
+    const auto stop_at = [](std::uint64_t n) { return Call::ok(static_cast<std::int64_t>(n)); };
+    const auto want = call.read_wide<xen_memory_reservation>(call.handle(1));
+    // On a resumed call the cursor comes from guest registers: judged like any other argument.
+    if (!want || at.start >= want->nr_extents || !acceptable(call, at.op, *want)) {
+        return stop_at(at.start);
+    }
+    const vmm::Gva list{want->extent_start};
+    // Where the handle moves along with the cursor, element `start` is its first.
+    const std::uint64_t first = call.profile().memory_op_moves_handle ? at.start : 0;
+    const std::uint64_t pages = std::uint64_t{1} << want->extent_order;
+    Physmap& physmap = call.domain().physmap();
+    for (std::uint64_t i = at.start; i < want->nr_extents; ++i) {
+        if (i != at.start && call.should_yield(i)) return Continue{i};
+        std::uint64_t gfn = 0;
+        if (at.op != XENMEM_increase_reservation) {  // whose pages land nowhere in the map
+            const auto named = call.read_word(list, i - first);
+            if (!named) return stop_at(i);
+            gfn = *named;
+        }
+        if (!do_extent(physmap, at.op, gfn, pages)) return stop_at(i);
+    }
+    return stop_at(want->nr_extents);
+}
+
+namespace {
+
+struct Exchange {
+    xen_memory_reservation<W64> in;
+    xen_memory_reservation<W64> out;
+    std::uint64_t nr_exchanged;
+};
+
+GuestResult<Exchange> read_exchange(Call& call) {
+    const vmm::Gva at = call.handle(1);
+    if (call.is_64bit()) {
+        const auto raw = TRY(call.read<xen_memory_exchange<W64>>(at));
+        return Exchange{raw.in, raw.out, raw.nr_exchanged};
+    }
+    const auto raw = TRY(call.read<xen_memory_exchange<W32>>(at));
+    return Exchange{widen<xen_memory_reservation>(raw.in), widen<xen_memory_reservation>(raw.out),
+                    raw.nr_exchanged};
+}
+
+// Both lists of as many pages, no more than the caller's words can count.
+bool sizes_match(Call& call, const Exchange& want) {
+    const unsigned bits = 8 * call.word_bytes();
+    const std::uint64_t words = call.is_64bit() ? UINT64_MAX : UINT32_MAX;
+    const auto fits = [&](const xen_memory_reservation<W64>& r) {
+        return r.extent_order < bits && r.nr_extents <= words >> r.extent_order;
+    };
+    return want.nr_exchanged <= want.in.nr_extents && fits(want.in) && fits(want.out) &&
+           want.in.nr_extents << want.in.extent_order == want.out.nr_extents
+                                                             << want.out.extent_order;
+}
+
+// A page of a translated guest cannot be stolen from it: the first one ends the call.
+Errno why_not(Call& call, const Exchange& want, std::uint64_t first) {
+    if (const auto self = call.require_self(want.in.domid, XEN_EPERM); !self) return self.error();
+    const auto gfn = call.read_word({want.in.extent_start}, first);
+    if (!gfn) return gfn.error();
+    return call.domain().physmap().is_mapped(*gfn) ? XEN_EOPNOTSUPP : XEN_EINVAL;
+}
+
+}  // namespace
+
+Outcome exchange(Call& call) {
+    auto want = read_exchange(call);
+    if (!want) return Call::fail(want.error());
+    // A 32-bit caller's sizes are judged before they are translated, and there nothing is written.
+    if (!call.is_64bit() && !sizes_match(call, *want)) return Call::fail(XEN_EINVAL);
+    const std::size_t done_at = call.is_64bit() ? offsetof(xen_memory_exchange<W64>, nr_exchanged)
+                                                : offsetof(xen_memory_exchange<W32>, nr_exchanged);
+    const auto end = [&](Errno code) {
+        const vmm::Gva at = call.element(call.handle(1), 1, done_at);
+        const auto written = call.write_word(at, 0, want->nr_exchanged);
+        return Call::fail(written ? code : written.error());
+    };
+    if (std::max(want->in.extent_order, want->out.extent_order) > kMaxOrder) return end(XEN_EPERM);
+    if (!sizes_match(call, *want) || want->in.domid != want->out.domid) return end(XEN_EINVAL);
+    if (want->nr_exchanged == want->in.nr_extents) return Call::ok();
+    // Progress is in chunks of the larger of the two orders.
+    const std::uint32_t chunk = want->out.extent_order > want->in.extent_order
+                                    ? want->out.extent_order - want->in.extent_order
+                                    : 0;
+    want->nr_exchanged = want->nr_exchanged >> chunk << chunk;
+    return end(why_not(call, *want, want->nr_exchanged));
+}
+
+}  // namespace xenshim::memory_ops
