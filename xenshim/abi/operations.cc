@@ -64,7 +64,10 @@ constexpr std::array kOperations = {
     Operation{kMem, XENMEM_memory_map, "XENMEM_memory_map", V(4, 6)},
     Operation{kMem, XENMEM_machine_memory_map, "XENMEM_machine_memory_map", V(4, 19), kForever,
               kPrivileged},
-    Operation{kMem, XENMEM_exchange, "XENMEM_exchange"},
+    Operation{kMem, XENMEM_exchange, "XENMEM_exchange", 0, kForever, Standing::kGuest,
+              Condition::kNone,
+              "-EOPNOTSUPP for any page, as measured on 4.17; releases before steal_page() refused "
+              "translated guests may have exchanged it"},
     Operation{kMem, XENMEM_machphys_mapping, "XENMEM_machphys_mapping", 0, kForever, kAbsent},
     Operation{kMem, XENMEM_set_memory_map, "XENMEM_set_memory_map"},
     Operation{kMem, XENMEM_maximum_gpfn, "XENMEM_maximum_gpfn"},

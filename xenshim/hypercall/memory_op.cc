@@ -102,7 +102,7 @@ Outcome run(Call& call) {
         case XENMEM_claim_pages: return claim_pages(call);
         case XENMEM_get_vnumainfo: return vnuma_info(call);
         case XENMEM_reserved_device_memory_map: return reserved_device_memory_map(call);
-        case XENMEM_acquire_resource: return acquire_resource(call);
+        case XENMEM_acquire_resource: return acquire_resource(call, at.start);
         // For the control domain alone: refused before the argument is looked at.
         case XENMEM_machine_memory_map:
         case XENMEM_private_translate_gpfn_list:

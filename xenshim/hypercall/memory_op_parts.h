@@ -25,7 +25,7 @@ abi::Outcome machphys_list(Call& call);
 abi::Outcome pod_target(Call& call);
 abi::Outcome access_op(Call& call);
 abi::Outcome claim_pages(Call& call);
-abi::Outcome acquire_resource(Call& call);
+abi::Outcome acquire_resource(Call& call, std::uint64_t start);
 abi::Outcome translate_gpfn_list(Call& call);
 
 }  // namespace xenshim::memory_ops

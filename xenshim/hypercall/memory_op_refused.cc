@@ -1,5 +1,8 @@
 // The sub-ops that are for toolstacks and device models. How each is refused was measured on Xen
 // 4.17.7; which check comes first is visible to the guest.
+#include <algorithm>
+#include <array>
+
 #include "xenshim/hypercall/memory_op_parts.h"
 
 namespace xenshim::memory_ops {
@@ -35,12 +38,36 @@ Outcome claim_pages(Call& call) {
     return Call::fail(known ? XEN_EPERM : XEN_EINVAL);
 }
 
+namespace {
+
+// A 32-bit caller's structure and list are translated before anything is refused (compat_memory_op;
+// its buffer has room for so many frames).
+GuestResult<void> translate_resource(Call& call, std::uint64_t start) {
+    constexpr std::uint32_t kMostFrames = 1020;
+    const auto want = TRY(call.read_wide<xen_mem_acquire_resource>(call.handle(1)));
+    const bool continues = call.profile().acquire_resource_continues;
+    if (!continues && want.nr_frames > kMostFrames) return refuse(XEN_E2BIG);
+    if (want.frame_list == 0 || want.nr_frames == 0) return {};
+    if (!continues) start = 0;
+    if (start >= want.nr_frames) return refuse(XEN_EINVAL);
+    std::array<std::uint32_t, kMostFrames> frames;
+    const std::uint64_t count = std::min<std::uint64_t>(want.nr_frames - start, kMostFrames);
+    const auto list = std::as_writable_bytes(std::span(frames).first(count));
+    if (!call.access().read(call.element({want.frame_list}, start, 4), list)) {
+        return refuse(XEN_EFAULT);
+    }
+    return {};
+}
+
+}  // namespace
+
 // Frames of another domain in a translated guest's map are not counted as they should be: Xen
 // lets the hardware domain alone have them, and says so before anything else.
-Outcome acquire_resource(Call& call) {
-    if (!call.is_64bit()) {  // whose structure is translated first
-        const auto want = call.read_wide<xen_mem_acquire_resource>(call.handle(1));
-        if (!want) return Call::fail(want.error());
+Outcome acquire_resource(Call& call, std::uint64_t start) {
+    if (!call.is_64bit()) {
+        if (const auto done = translate_resource(call, start); !done) {
+            return Call::fail(done.error());
+        }
     }
     return Call::fail(XEN_EACCES);
 }

@@ -183,6 +183,35 @@ TEST_P(MemoryOpProfiles, ABatchThatIsAtItsEnd) {
     }
 }
 
+// To a guest each is refused; a 32-bit caller's frames are looked at first.
+TEST_P(MemoryOpProfiles, AcquiringResources) {
+    for (const Profile& p : profiles()) {
+        if (!p.since(4, 11)) continue;
+        const auto d = under(p);
+        const auto with = [&](std::uint32_t nr, vmm::Gva list, std::uint64_t start) {
+            return with_cursor(*d, p, XENMEM_acquire_resource, start,
+                               d->put_wide<xen_mem_acquire_resource>({.domid = DOMID_SELF,
+                                                                      .type = 1,
+                                                                      .id = 0,
+                                                                      .nr_frames = nr,
+                                                                      .pad = 0,
+                                                                      .frame = 0,
+                                                                      .frame_list = list.value}));
+        };
+        const auto narrow = [&](std::int64_t code) {
+            return d->wide() ? std::int64_t{-XEN_EACCES} : code;
+        };
+        const vmm::Gva list = d->reserve(4096);
+        const bool continues = p.since(4, 15);
+        EXPECT_EQ(with(0, TestDomain::null(), 0), -XEN_EACCES) << p.name;
+        EXPECT_EQ(with(4, list, 0), -XEN_EACCES) << p.name;
+        EXPECT_EQ(with(4, list, 3), -XEN_EACCES) << p.name;
+        EXPECT_EQ(with(4, list, 4), narrow(continues ? kInval : -XEN_EACCES)) << p.name;
+        EXPECT_EQ(with(4, TestDomain::unmapped(), 0), narrow(-XEN_EFAULT)) << p.name;
+        EXPECT_EQ(with(1021, list, 0), narrow(continues ? -XEN_EACCES : -XEN_E2BIG)) << p.name;
+    }
+}
+
 // ---- continuations ------------------------------------------------------------------------------
 
 struct Work {

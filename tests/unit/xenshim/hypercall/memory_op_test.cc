@@ -461,6 +461,36 @@ TEST_P(MemoryOp, RemovingAsMeasured) {
     EXPECT_EQ(add(XENMAPSPACE_grant_table, 0, 0x7114), -XEN_EBUSY);
 }
 
+// E.3, step by step, in a fresh domain.
+TEST_P(MemoryOp, SharedInfoAndAGrantFrameInTheOrderMeasured) {
+    constexpr std::uint32_t kShared = XENMAPSPACE_shared_info, kGrant = XENMAPSPACE_grant_table;
+    EXPECT_EQ(current(), 0x8011);
+    EXPECT_EQ(add(kShared, 0, 0x7010), 0);
+    EXPECT_EQ(current(), 0x8010);
+    EXPECT_EQ(add(kShared, 0, 0x7011), 0);
+    EXPECT_EQ(current(), 0x800f);
+    EXPECT_EQ(remove(0x7010), -XEN_ENOENT);
+    EXPECT_EQ(remove(0x7011), 0);
+    EXPECT_EQ(remove(0x7011), -XEN_ENOENT);
+    EXPECT_EQ(current(), 0x800f);
+    EXPECT_EQ(add(kShared, 0, kHole), 0);
+    EXPECT_EQ(current(), 0x800f);
+    EXPECT_EQ(decrease({.gfns = {kHole}}), 1);
+    EXPECT_EQ(decrease({.gfns = {kHole}}), 0);
+    EXPECT_EQ(current(), 0x800f);
+    EXPECT_EQ(add(kShared, 0, 0x7010), 0);
+    EXPECT_EQ(populate({.gfns = {0x7010}}), 1);
+    EXPECT_EQ(current(), 0x8010);
+    EXPECT_EQ(add(kGrant, 0, 0x7012), 0);
+    EXPECT_EQ(add(kGrant, 0, 0x7013), 0);
+    EXPECT_EQ(remove(0x7012), -XEN_ENOENT);
+    EXPECT_EQ(current(), 0x800e);
+    EXPECT_EQ(decrease({.gfns = {0x7013}}), 1);
+    EXPECT_EQ(current(), 0x800e);
+    EXPECT_EQ(add(kGrant, 0, 0x7014), -XEN_EBUSY);
+    EXPECT_EQ(decrease({.gfns = {0x7015}}), 1);
+}
+
 // The machine feeds clocks and events by what it was told of shared_info's place: it must hear of
 // each way in which the page can leave it, or it writes into what the guest has there next.
 TEST_P(MemoryOp, TheMachineHearsWhereSharedInfoIs) {
