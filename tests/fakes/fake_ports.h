@@ -48,6 +48,7 @@ class FakePorts final : public Ports {
     std::size_t max_overlays = 4096;
     std::size_t pool_pages = 64;  // at most kMostPoolPages
     bool has_time_area = true;
+    bool keeps_runstate = false;
 
     // ---- what a test asks -----------------------------------------------------------------------
     vmm::GuestMemory memory;
@@ -69,6 +70,7 @@ class FakePorts final : public Ports {
     std::vector<std::pair<unsigned, std::uint8_t>> vectors;
     std::vector<std::pair<unsigned, std::uint64_t>> time_areas;
     std::atomic<std::uint64_t> free_calls{0};
+    std::vector<bool> update_flags;
     // As MachineMemory counts them: one more for each page shown in a slot, one less when hidden.
     std::set<std::uint64_t> overlays;
 
@@ -131,6 +133,8 @@ class FakePorts final : public Ports {
         time_areas.emplace_back(vcpu, gpa);
         return has_time_area;
     }
+    bool host_keeps_runstate() override { return keeps_runstate; }
+    void runstate_update_flag(bool on) override { update_flags.push_back(on); }
     void width_latched(bool is_64bit) override { widths.push_back(is_64bit); }
     void timers_changed(unsigned vcpu) override { timers.push_back(vcpu); }
     void start_vcpu(unsigned vcpu, const VcpuContext* context) override {

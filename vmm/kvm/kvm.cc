@@ -168,6 +168,14 @@ Result<void> Vm::set_xen_long_mode(bool long_mode) {
     return set_xen_attr(fd(), attr, "KVM_XEN_ATTR_TYPE_LONG_MODE");
 }
 
+Result<void> Vm::set_xen_runstate_update_flag(bool on) {
+    constexpr std::uint16_t kRunstateUpdateFlag = 5;  // Linux 6.2; Debian 12's headers end before
+    kvm_xen_hvm_attr attr{};
+    attr.type = kRunstateUpdateFlag;
+    attr.u.long_mode = on ? 1 : 0;  // a byte at the union's start, as runstate_update_flag is
+    return set_xen_attr(fd(), attr, "KVM_XEN_ATTR_TYPE_RUNSTATE_UPDATE_FLAG");
+}
+
 Result<void> Vm::set_xen_shared_info_gfn(std::optional<std::uint64_t> gfn) {
     kvm_xen_hvm_attr attr{};
     attr.type = KVM_XEN_ATTR_TYPE_SHARED_INFO;

@@ -93,6 +93,8 @@ class Vm {
     // VMCALL and VMMCALL leave to user space, wherever they stand.
     Result<void> enable_xen(std::uint32_t msr);
     Result<void> set_xen_long_mode(bool long_mode);
+    // KVM marks a runstate area while it writes it (kXenRunstateUpdateFlag).
+    Result<void> set_xen_runstate_update_flag(bool on);
     // Where shared_info is, as a host address (kXenSharedInfoHva) or a gfn; nullopt: nowhere.
     Result<void> set_xen_shared_info_gfn(std::optional<std::uint64_t> gfn);
     // The vector that KVM injects whenever a vCPU has upcall_pending set; 0 none.

@@ -25,6 +25,12 @@ struct Done {
     std::int64_t result = 0;
     bool operator==(const Done&) const = default;
 };
+// The vCPU sleeps until an event is pending for it, one of the polled ports becomes pending, an
+// interrupt can be taken, or the deadline passes. The call's result is then 0.
+struct Block {
+    std::optional<std::uint64_t> deadline_ns;  // system time
+    bool operator==(const Block&) const = default;
+};
 // Stopped before unit `units_done`, counted from where the operation's class counts
 // (continuation.h); the rest is to be done by another call. How that is written into registers,
 // or into the guest's structure, is the engine's business.
@@ -33,13 +39,9 @@ struct Continue {
     // Linear address of the structure that keeps the progress, where that is not the one in the
     // rule's argument (dm_op, whose structure lies behind a list of buffers). 0: it is.
     std::uint64_t structure = 0;
+    // The vCPU sleeps before it goes on: a list of calls came to one that blocks.
+    std::optional<Block> sleep{};
     bool operator==(const Continue&) const = default;
-};
-// The vCPU sleeps until an event is pending for it, one of the polled ports becomes pending, an
-// interrupt can be taken, or the deadline passes. The call's result is then 0.
-struct Block {
-    std::optional<std::uint64_t> deadline_ns;  // system time
-    bool operator==(const Block&) const = default;
 };
 using Outcome = std::variant<Done, Continue, Block>;
 
@@ -53,6 +55,7 @@ struct Finish {
 struct Reissue {
     std::uint64_t number = 0;
     std::array<std::uint64_t, 5> args{};
+    std::optional<Block> sleep{};  // before the guest goes on with them
     bool operator==(const Reissue&) const = default;
 };
 using Reply = std::variant<Finish, Reissue, Block>;

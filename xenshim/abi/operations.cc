@@ -46,6 +46,9 @@ constexpr std::uint32_t kMem = HYPERVISOR_memory_op, kVersion = HYPERVISOR_xen_v
                         kSched = HYPERVISOR_sched_op, kEvent = HYPERVISOR_event_channel_op,
                         kHvm = HYPERVISOR_hvm_op;
 
+constexpr std::string_view kOneClockRecord =
+    "-ENOSYS where the host's KVM has no second clock record (transport portable)";
+
 constexpr std::array kOperations = {
     Operation{kMem, XENMEM_increase_reservation, "XENMEM_increase_reservation"},
     Operation{kMem, XENMEM_decrease_reservation, "XENMEM_decrease_reservation"},
@@ -132,22 +135,27 @@ constexpr std::array kOperations = {
     Operation{kAssist, VMASST_CMD_enable, "VMASST_CMD_enable"},
     Operation{kAssist, VMASST_CMD_disable, "VMASST_CMD_disable"},
 
-    Operation{kVcpu, VCPUOP_initialise, "VCPUOP_initialise"},
-    Operation{kVcpu, VCPUOP_up, "VCPUOP_up"},
-    Operation{kVcpu, VCPUOP_down, "VCPUOP_down"},
-    Operation{kVcpu, VCPUOP_is_up, "VCPUOP_is_up"},
+    // HVM guests had a list of their own until 4.7 (192df6f912 gave them all): 4 and 5 from the
+    // start, the timers in 4.1, vcpu_info in 4.3, its time in 4.4.
+    Operation{kVcpu, VCPUOP_initialise, "VCPUOP_initialise", V(4, 7)},
+    Operation{kVcpu, VCPUOP_up, "VCPUOP_up", V(4, 7)},
+    Operation{kVcpu, VCPUOP_down, "VCPUOP_down", V(4, 7)},
+    Operation{kVcpu, VCPUOP_is_up, "VCPUOP_is_up", V(4, 7)},
     Operation{kVcpu, VCPUOP_get_runstate_info, "VCPUOP_get_runstate_info"},
     Operation{kVcpu, VCPUOP_register_runstate_memory_area, "VCPUOP_register_runstate_memory_area"},
-    Operation{kVcpu, VCPUOP_set_periodic_timer, "VCPUOP_set_periodic_timer"},
-    Operation{kVcpu, VCPUOP_stop_periodic_timer, "VCPUOP_stop_periodic_timer"},
-    Operation{kVcpu, VCPUOP_set_singleshot_timer, "VCPUOP_set_singleshot_timer"},
-    Operation{kVcpu, VCPUOP_stop_singleshot_timer, "VCPUOP_stop_singleshot_timer"},
-    Operation{kVcpu, VCPUOP_register_vcpu_info, "VCPUOP_register_vcpu_info"},
-    Operation{kVcpu, VCPUOP_send_nmi, "VCPUOP_send_nmi"},
-    Operation{kVcpu, VCPUOP_get_physid, "VCPUOP_get_physid", 0, kForever, kPrivileged},
+    Operation{kVcpu, VCPUOP_set_periodic_timer, "VCPUOP_set_periodic_timer", V(4, 1)},
+    Operation{kVcpu, VCPUOP_stop_periodic_timer, "VCPUOP_stop_periodic_timer", V(4, 1)},
+    Operation{kVcpu, VCPUOP_set_singleshot_timer, "VCPUOP_set_singleshot_timer", V(4, 1)},
+    Operation{kVcpu, VCPUOP_stop_singleshot_timer, "VCPUOP_stop_singleshot_timer", V(4, 1)},
+    Operation{kVcpu, VCPUOP_register_vcpu_info, "VCPUOP_register_vcpu_info", V(4, 3)},
+    Operation{kVcpu, VCPUOP_send_nmi, "VCPUOP_send_nmi", V(4, 7)},
+    Operation{kVcpu, VCPUOP_get_physid, "VCPUOP_get_physid", V(4, 7), kForever, kPrivileged},
     Operation{kVcpu, VCPUOP_register_vcpu_time_memory_area, "VCPUOP_register_vcpu_time_memory_area",
-              0, kForever, Standing::kGuest, Condition::kNone,
-              "-ENOSYS where the host's KVM has no second clock record (transport portable)"},
+              V(4, 4), kForever, Standing::kGuest, Condition::kNone, kOneClockRecord},
+    Operation{kVcpu, VCPUOP_register_runstate_phys_area, "VCPUOP_register_runstate_phys_area",
+              V(4, 18)},
+    Operation{kVcpu, VCPUOP_register_vcpu_time_phys_area, "VCPUOP_register_vcpu_time_phys_area",
+              V(4, 18), kForever, Standing::kGuest, Condition::kNone, kOneClockRecord},
 
     Operation{kSched, SCHEDOP_yield, "SCHEDOP_yield"},
     Operation{kSched, SCHEDOP_block, "SCHEDOP_block"},

@@ -14,6 +14,12 @@ enum : std::uint32_t {
     XENMEM_private_release_mfn_list = 0x39,
 };
 
+// vcpu_op, since 4.18.
+enum : std::uint32_t {
+    VCPUOP_register_runstate_phys_area = 14,
+    VCPUOP_register_vcpu_time_phys_area = 15,
+};
+
 // hvm_op: the device model's until 4.8 (public/hvm/hvm_op.h of those releases), then dm_ops.
 enum : std::uint32_t {
     HVMOP_set_pci_intx_level = 2,

@@ -250,6 +250,10 @@ struct evtchn_init_control {
 };
 static_assert(sizeof(evtchn_init_control) == 24);
 
+struct evtchn_expand_array {
+    std::uint64_t array_gfn;
+};
+
 struct evtchn_set_priority {
     std::uint32_t port;
     std::uint32_t priority;

@@ -19,6 +19,7 @@ Domain::Domain(Ports& ports, vmm::GuestMemory& memory, DomainConfig config)
       params_(*config_.profile),
       grants_(config_.max_grant_frames),
       vcpus_(config_.vcpus) {
+    vcpus_[0].runstate.now.state = Runstate::kRunning;
     vcpus_[0].up = true;
     vcpus_[0].initialised = true;
 }
@@ -31,6 +32,10 @@ void Domain::latch_width(Width width) {
     }
 }
 
+std::byte* Domain::guest_page(std::uint64_t gfn) const {
+    return physmap_.is_mapped(gfn) ? memory_.page(gfn) : nullptr;
+}
+
 GuestResult<void> Domain::register_vcpu_info(unsigned vcpu, std::uint64_t gfn,
                                              std::uint32_t offset) {
     constexpr std::uint32_t kSize = 64;
@@ -40,8 +45,7 @@ GuestResult<void> Domain::register_vcpu_info(unsigned vcpu, std::uint64_t gfn,
         if (offset > vmm::kPageSize - kSize) return refuse(XEN_ENXIO);
         if (offset % sizeof(std::uint32_t) != 0) return refuse(XEN_ENXIO);
         if (shared_info_.vcpu_info_moved(vcpu)) return refuse(XEN_EINVAL);
-        if (!physmap_.is_mapped(gfn)) return refuse(XEN_EINVAL);
-        std::byte* page = memory_.page(gfn);
+        std::byte* page = guest_page(gfn);
         if (page == nullptr) return refuse(XEN_EINVAL);
         shared_info_.move_vcpu_info(vcpu, vmm::gfn_to_gpa(gfn) + offset, page + offset);
     }
@@ -76,6 +80,78 @@ std::optional<std::uint64_t> Domain::run_timers(unsigned id, std::uint64_t now_n
     return next == 0 ? once : std::min(once, next);
 }
 
+// ---- runstate -----------------------------------------------------------------------------------
+
+void Domain::set_runstate(unsigned id, Runstate::State state) {
+    RunstateAccount& account = vcpus_[id].runstate;
+    const std::scoped_lock lock(account.mutex);
+    const std::uint64_t now = ports_.system_time_ns();
+    account.now.time_ns[account.now.state] += now - std::min(now, account.now.since_ns);
+    account.now.state = state;
+    account.now.since_ns = now;
+    if (!ports_.host_keeps_runstate()) write_runstate_locked(account);
+}
+
+Runstate Domain::runstate(unsigned id) {
+    RunstateAccount& account = vcpus_[id].runstate;
+    const std::scoped_lock lock(account.mutex);
+    Runstate seen = account.now;
+    const std::uint64_t now = ports_.system_time_ns();
+    seen.time_ns[seen.state] += now - std::min(now, seen.since_ns);
+    return seen;
+}
+
+void Domain::place_runstate_area(unsigned id, std::uint64_t gpa, bool physical, bool is_64bit) {
+    RunstateAccount& account = vcpus_[id].runstate;
+    {
+        const std::scoped_lock lock(account.mutex);
+        (physical ? account.area.physical_gpa : account.area.linear_gpa) = gpa;
+        (physical ? account.physical_is_64bit : account.linear_is_64bit) = is_64bit;
+        vcpus_[id].runstate_gpa = account.area.effective();
+        // Also where the host takes over from here: the guest finds it filled when it returns.
+        write_runstate_locked(account);
+    }
+    ports_.runstate_area_moved(id);
+}
+
+void Domain::set_runstate_update_flag(bool on) {
+    runstate_update_flag_ = on;
+    ports_.runstate_update_flag(on);
+}
+
+void Domain::write_runstate_locked(const RunstateAccount& account) {
+    constexpr std::uint64_t kUpdate = std::uint64_t{1} << 63;  // XEN_RUNSTATE_UPDATE
+    const std::uint64_t gpa = account.area.effective();
+    if (gpa == kNoGfn) return;
+    const bool physical = account.area.physical_gpa != kNoGfn;
+    const bool flagged = physical || runstate_update_flag_;
+    vcpu_runstate_info<W64> info{.state = account.now.state,
+                                 .state_entry_time = account.now.since_ns,
+                                 .time = account.now.time_ns};
+    const bool wide = physical ? account.physical_is_64bit : account.linear_is_64bit;
+    // A guest that gave the page away writes into nothing, as it does on Xen.
+    const auto write = [&](std::uint64_t at, std::span<const std::byte> bytes) {
+        static_cast<void>(memory_.write(vmm::Gpa{at}, bytes));
+    };
+    const auto write_entry_time = [&](std::uint64_t value) {
+        write(gpa + (wide ? 8 : 4), std::as_bytes(std::span(&value, 1)));
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+    };
+    if (flagged) {
+        info.state_entry_time |= kUpdate;
+        write_entry_time(info.state_entry_time);
+    }
+    if (wide) {
+        write(gpa, bytes_of(info));
+    } else {
+        write(gpa, bytes_of(narrow<vcpu_runstate_info>(info)));
+    }
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (flagged) write_entry_time(account.now.since_ns);
+}
+
+// ---- polling ------------------------------------------------------------------------------------
+
 bool Domain::poll_satisfied(unsigned id) {
     const auto& ports = vcpus_[id].polled;
     return std::any_of(ports.begin(), ports.end(), [&](Port port) {
@@ -109,6 +185,7 @@ void Domain::vcpu_down(unsigned id) {
     // In this order: whoever sees it down and brings it up again comes after the stop.
     ports_.stop_vcpu(id);
     vcpus_[id].up = false;
+    set_runstate(id, Runstate::kOffline);
     const bool any =
         std::any_of(vcpus_.begin(), vcpus_.end(), [](const DomainVcpu& v) { return v.up.load(); });
     if (!any) shutdown(SHUTDOWN_poweroff);

@@ -41,17 +41,43 @@ struct Timers {
     std::atomic<std::uint64_t> next_periodic_ns{0};
 };
 
+// An area that the guest shows us twice: while it has one by physical address, the one by linear
+// address is not serviced (public/vcpu.h).
+struct SharedArea {
+    std::uint64_t linear_gpa = kNoGfn;
+    std::uint64_t physical_gpa = kNoGfn;
+    std::uint64_t effective() const { return physical_gpa != kNoGfn ? physical_gpa : linear_gpa; }
+};
+
+// How a vCPU spent its time, as far as user space knows: it sleeps in a hypercall, is down, or
+// runs. Time halted inside KVM and time that the host gave to others count as running; where KVM
+// keeps the area itself (kvm-xen) it tells the latter apart.
+struct Runstate {
+    enum State : std::uint32_t { kRunning = 0, kRunnable = 1, kBlocked = 2, kOffline = 3 };
+    std::uint32_t state = kOffline;
+    std::uint64_t since_ns = 0;  // system time
+    std::array<std::uint64_t, 4> time_ns{};
+};
+struct RunstateAccount {
+    std::mutex mutex;  // guards the rest, and writing the area
+    Runstate now;
+    SharedArea area;
+    bool linear_is_64bit = true, physical_is_64bit = true;  // the layout: the registrant's
+};
+
 struct DomainVcpu {
     std::atomic<bool> up{false};
     std::atomic<bool> initialised{false};
     std::atomic<std::uint8_t> upcall_vector{0};
+    // Where the runstate is shown: the area registered by its physical address, else by its linear
+    // one; kNoGfn: nowhere.
     std::atomic<std::uint64_t> runstate_gpa{kNoGfn};
     Timers timers;
     // SCHEDOP_poll: the ports that this vCPU sleeps for. Its own thread only.
     std::vector<Port> polled;
-    // When the vCPU came to be and when it went up: the whole of its runstate that user space
-    // can know. ns of system time.
-    std::uint64_t up_since_ns = 0;
+    RunstateAccount runstate;
+    // The second clock record, registered either way.
+    SharedArea time_area;
 };
 
 class Domain {
@@ -79,11 +105,24 @@ class Domain {
     // CALLBACK_IRQ.
     void latch_width(abi::Width width);
 
+    // The guest's memory at `gfn`, for structures that it shares with us for long; null when
+    // nothing is there. The pointer stays good whatever becomes of the gfn (guest_memory.h).
+    std::byte* guest_page(std::uint64_t gfn) const;
+
     // VCPUOP_register_vcpu_info.
     GuestResult<void> register_vcpu_info(unsigned vcpu, std::uint64_t gfn, std::uint32_t offset);
 
     // Fires what is due for this vCPU and says when the next timer is; its own thread only.
     std::optional<std::uint64_t> run_timers(unsigned vcpu, std::uint64_t now_ns);
+
+    // The vCPU changes to `state` now; its area is told.
+    void set_runstate(unsigned vcpu, Runstate::State state);
+    // As of now.
+    Runstate runstate(unsigned vcpu);
+    // The area by linear (its physical address, or kNoGfn) or by physical address; written at once.
+    void place_runstate_area(unsigned vcpu, std::uint64_t gpa, bool physical, bool is_64bit);
+    // VMASST_TYPE_runstate_update_flag: areas carry XEN_RUNSTATE_UPDATE while they are written.
+    void set_runstate_update_flag(bool on);
 
     // A vCPU that polls looks whether it may go on.
     bool poll_satisfied(unsigned vcpu);
@@ -107,6 +146,8 @@ class Domain {
     bool watchdog_expired(std::uint64_t now_ns);
 
   private:
+    void write_runstate_locked(const RunstateAccount& account);
+
     Ports& ports_;
     vmm::GuestMemory& memory_;
     const DomainConfig config_;
@@ -120,6 +161,7 @@ class Domain {
     std::mutex mutex_;  // guards shutdown_code_, watchdogs_ and the registration of vcpu_info
     std::optional<std::uint8_t> shutdown_code_;
     std::array<Watchdog, 2> watchdogs_;
+    std::atomic<bool> runstate_update_flag_{false};
 };
 
 }  // namespace xenshim

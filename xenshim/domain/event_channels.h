@@ -1,9 +1,9 @@
-// Event channels, 2-level ABI. Follows Xen 4.17's common/event_channel.c in behaviour; answers as
-// measured on Xen 4.17.7.
+// Event channels, 2-level and FIFO. Follows Xen 4.17's common/event_channel.c in behaviour; answers
+// as measured on Xen 4.17.7.
 //
 // The domains that a guest can name are itself and domain 0, where our backends live: a backend
-// owns a remote port there, and the guest's end is bound to it. One mutex guards the port table;
-// it is not held while an upcall is raised or a backend is told.
+// owns a remote port there, and the guest's end is bound to it. One mutex guards the port table
+// and the FIFO queues; it is not held while an upcall is raised or a backend is told.
 #pragma once
 
 #include <array>
@@ -11,17 +11,19 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "xenshim/abi/errno.h"
 #include "xenshim/abi/numbers.h"
+#include "xenshim/domain/fifo_events.h"
 #include "xenshim/domain/ports.h"
 #include "xenshim/domain/shared_info.h"
 
 namespace xenshim {
-
-using Port = std::uint32_t;
 
 class EventChannels {
   public:
@@ -44,8 +46,20 @@ class EventChannels {
     GuestResult<void> bind_vcpu(Port port, std::uint32_t vcpu);
     // Whether the port lies in the part of the table that exists (allocated or free).
     bool valid(Port port) const;
-    // Back to no ports at all; backends keep theirs, so that the guest can bind to them again.
+    // Back to no ports at all and to the 2-level ABI; backends keep their ports, so that the guest
+    // can bind to them again. `go_on`: as a continuation of one that stopped. Between steps of 64
+    // ports `stop_before` is asked; the port that it stopped before is returned, 0 when all is
+    // done. Until then others hear -EBUSY, also when the guest drops the continuation, as on Xen.
+    GuestResult<Port> reset(bool go_on, const std::function<bool(Port)>& stop_before);
+    // The same in one go, whatever else is under way: Xen before XSA-344.
     void reset();
+
+    // ---- FIFO. `page` is the guest's RAM at the gfn that it named; null: there is none
+    // -----------
+    GuestResult<void> init_control(std::uint32_t vcpu, std::uint32_t offset, std::byte* page);
+    GuestResult<void> expand_array(std::byte* page);
+    GuestResult<void> set_priority(Port port, std::uint32_t priority);
+    bool is_fifo() const;
 
     struct Status {
         std::uint32_t status = 0;  // EVTCHNSTAT_*
@@ -81,14 +95,40 @@ class EventChannels {
         Port remote_port = 0;
         std::uint32_t virq = 0;
         std::uint32_t pirq = 0;
+        FifoEvents::Channel fifo{};
+    };
+    // Xen makes room for channels in buckets of this many; ports beyond the last bucket are
+    // invalid, free ones inside it merely closed.
+    static constexpr Port kBucket = 64;
+    struct Bucket {
+        std::array<Channel, kBucket> channels;
+        std::uint64_t free = ~std::uint64_t{0};  // bit per channel
+    };
+    // What a physical interrupt is bound to. So many a PVH guest has (measured): they can be bound,
+    // and never fire.
+    static constexpr std::uint32_t kPirqs = 48;
+    // How far a reset came that stopped. Part of the domain's state.
+    struct ResetProgress {
+        Port next = 0;  // the first port that is not closed yet; 0: no reset is under way
     };
     struct Backend {
         std::function<void()> on_send;
         Port local = 0;  // 0: not bound
     };
 
+    Channel& channel(Port port) { return buckets_[port / kBucket]->channels[port % kBucket]; }
+    const Channel& channel(Port port) const {
+        return buckets_[port / kBucket]->channels[port % kBucket];
+    }
+    Port table_end() const { return static_cast<Port>(buckets_.size()) * kBucket; }
+    GuestResult<void> add_bucket_locked();
+    // The lowest free port; it stays free until something is put there.
     GuestResult<Port> allocate_locked();
+    void put_locked(Port port, const Channel& what);
     void close_locked(Port port);
+    // Closes what is open from `port` to the end of its bucket.
+    void close_bucket_locked(Port port);
+    bool pending_locked(Port port) const;
     bool closed_locked(Port port) const;
     // Makes `port` pending; the vCPU to raise an upcall on, or -1.
     int set_pending_locked(Port port);
@@ -99,9 +139,15 @@ class EventChannels {
     SharedInfo& shared_info_;
     const Limits limits_;
     mutable std::mutex mutex_;
-    std::vector<Channel> channels_;                       // guarded by mutex_
-    std::map<Port, Backend> backends_;                    // by remote port; guarded by mutex_
-    std::vector<std::array<Port, abi::NR_VIRQS>> virqs_;  // [vcpu][virq] -> port; guarded
+    // All below are guarded by mutex_.
+    std::vector<std::unique_ptr<Bucket>> buckets_;
+    std::vector<std::uint64_t> buckets_with_free_;  // bit per bucket
+    Port open_ = 0;                                 // ports in use
+    std::unique_ptr<FifoEvents> fifo_;              // null: 2-level
+    ResetProgress reset_;
+    std::map<Port, Backend> backends_;                    // by remote port
+    std::vector<std::array<Port, abi::NR_VIRQS>> virqs_;  // [vcpu][virq] -> port
+    std::array<Port, kPirqs> pirqs_{};                    // -> port
     Port next_backend_ = 1;
 };
 

@@ -56,7 +56,12 @@ class Ports {
     // shared_info is now at `gfn` (or nowhere: kNoGfn).
     virtual void shared_info_moved(std::uint64_t gfn) = 0;
     virtual void runstate_area_moved(unsigned vcpu) = 0;
-    // A second clock record for this vCPU at `gpa`. False: this machine has only vcpu_info's.
+    // Whether the host's kernel writes the runstate area: then nobody else does.
+    virtual bool host_keeps_runstate() { return false; }
+    // VMASST_TYPE_runstate_update_flag.
+    virtual void runstate_update_flag(bool) {}
+    // A second clock record for this vCPU at `gpa` (kNoGfn: none any more). False: this machine has
+    // only vcpu_info's.
     virtual bool place_time_area(unsigned vcpu, std::uint64_t gpa) = 0;
     // The width of shared_info was latched.
     virtual void width_latched(bool is_64bit) = 0;

@@ -76,8 +76,10 @@ Reply run_hypercall(Domain& domain, GuestAccess& access, Preemption& preemption,
     const Outcome outcome = dispatch(call);
     if (const auto* done = std::get_if<Done>(&outcome)) return Finish{done->result};
     if (const auto* progress = std::get_if<Continue>(&outcome)) {
-        if (const auto again = reissue(call, *progress)) return *again;
-        return Finish{-std::int64_t{XEN_EFAULT}};
+        auto again = reissue(call, *progress);
+        if (!again) return Finish{-std::int64_t{XEN_EFAULT}};
+        again->sleep = progress->sleep;
+        return *again;
     }
     return *std::get_if<Block>(&outcome);
 }

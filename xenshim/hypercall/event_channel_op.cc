@@ -1,15 +1,42 @@
 // HYPERVISOR_event_channel_op (Xen's common/event_channel.c).
+#include "xenshim/abi/operations.h"
 #include "xenshim/hypercall/handlers.h"
 
 namespace xenshim {
 
 using namespace abi;
 
+namespace {
+
+// 10, and 14 for what of it is left after a stop. Xen forms the latter; a guest may too, and hears
+// -EBUSY unless a reset is waiting to go on.
+Outcome reset(Call& call) {
+    const auto domid = call.read<std::uint16_t>(call.handle(1));
+    if (!domid) return Call::fail(domid.error());
+    if (const auto self = call.require_self(*domid, XEN_EPERM); !self) {
+        return Call::fail(self.error());
+    }
+    EventChannels& ports = call.domain().event_channels();
+    if (!call.profile().evtchn_reset_continues) {
+        ports.reset();
+        return Call::ok();
+    }
+    const auto stopped = ports.reset(call.arg<std::uint32_t>(0) == EVTCHNOP_reset_cont,
+                                     [&](Port port) { return call.should_yield(port); });
+    if (!stopped) return Call::fail(stopped.error());
+    if (*stopped != 0) return Continue{*stopped};
+    return Call::ok();
+}
+
+}  // namespace
+
 Outcome event_channel_op(Call& call) {
     EventChannels& ports = call.domain().event_channels();
     const vmm::Gva arg = call.handle(1);
+    const auto sub_op = call.arg<std::uint32_t>(0);
+    if (!exists(call.profile(), HYPERVISOR_event_channel_op, sub_op)) return Call::fail(XEN_ENOSYS);
 
-    switch (call.arg<std::uint32_t>(0)) {
+    switch (sub_op) {
         case EVTCHNOP_alloc_unbound:
             return call.in_out<evtchn_alloc_unbound>(arg, [&](auto& op) -> GuestResult<void> {
                 TRY(call.require_self(op.dom, XEN_EPERM));
@@ -65,29 +92,31 @@ Outcome event_channel_op(Call& call) {
             });
 
         case EVTCHNOP_reset:
-            return call.in<std::uint16_t>(arg, [&](auto& domid) -> GuestResult<void> {
-                TRY(call.require_self(domid, XEN_EPERM));
-                ports.reset();
+        case EVTCHNOP_reset_cont: return reset(call);
+
+        case EVTCHNOP_init_control:
+            return call.in_out<evtchn_init_control>(arg, [&](auto& op) -> GuestResult<void> {
+                TRY(ports.init_control(op.vcpu, op.offset,
+                                       call.domain().guest_page(op.control_gfn)));
+                op.link_bits = kFifoLinkBits;
                 return {};
             });
 
-        case EVTCHNOP_reset_cont:
-            // Only Xen itself forms it, and only while a reset is under way.
-            return call.in<std::uint16_t>(arg, [&](auto& domid) -> GuestResult<void> {
-                TRY(call.require_self(domid, XEN_EPERM));
-                return refuse(XEN_EBUSY);
-            });
-
         case EVTCHNOP_expand_array:
-            return call.in<std::uint64_t>(
-                arg, [&](auto&) -> GuestResult<void> { return refuse(XEN_EOPNOTSUPP); });
+            return call.in<evtchn_expand_array>(arg, [&](auto& op) -> GuestResult<void> {
+                const auto done = ports.expand_array(call.domain().guest_page(op.array_gfn));
+                // Of a domain that is not on the FIFO ABI; Xen changed the code in 4.8.
+                if (!done && done.error() == XEN_EOPNOTSUPP && !call.profile().since(4, 8)) {
+                    return refuse(XEN_ENOSYS);
+                }
+                return done;
+            });
 
         case EVTCHNOP_set_priority:
-            return call.in<evtchn_set_priority>(arg, [&](auto& op) -> GuestResult<void> {
-                return refuse(ports.valid(op.port) ? XEN_ENOSYS : XEN_EINVAL);
-            });
+            return call.in<evtchn_set_priority>(
+                arg, [&](auto& op) { return ports.set_priority(op.port, op.priority); });
 
-        default: return Call::fail(XEN_ENOSYS);  // FIFO's init_control among them: 2-level only
+        default: return Call::fail(XEN_ENOSYS);
     }
 }
 

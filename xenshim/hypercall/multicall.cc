@@ -26,17 +26,12 @@ Outcome multicall(Call& call) {
     const auto count = call.arg<std::uint32_t>(1);
     const std::uint64_t entry_bytes =
         call.is_64bit() ? sizeof(multicall_entry<W64>) : sizeof(multicall_entry<W32>);
-    std::optional<Block> block;
-    // A list that is not finished does not sleep: its rest comes first.
-    const auto unfinished = [&](Outcome outcome) {
-        if (block) call.domain().end_poll(call.vcpu());
-        return outcome;
-    };
     for (std::uint32_t i = 0; i < count; ++i) {
-        if (i != 0 && call.should_yield(i)) return unfinished(Continue{i});
+        if (i != 0 && call.should_yield(i)) return Continue{i};
         const vmm::Gva at = call.element(list, i, entry_bytes);
         auto entry = call.read_wide<multicall_entry>(at);
-        if (!entry) return unfinished(Call::fail(entry.error()));
+        if (!entry) return Call::fail(entry.error());
+        std::optional<Block> block;
         if (entry->op == HYPERVISOR_multicall) {
             entry->result = static_cast<std::uint64_t>(-std::int64_t{XEN_EINVAL});
         } else {
@@ -47,27 +42,32 @@ Outcome multicall(Call& call) {
                 // The entry itself becomes the continuation: its arguments are those of the
                 // call's re-issue and its result, meaningless until it is done, the number.
                 const auto again = reissue(nested, *progress);
-                if (!again) return unfinished(Call::fail(XEN_EFAULT));
+                if (!again) return Call::fail(XEN_EFAULT);
                 for (std::size_t a = 0; a < kArgs; ++a) {
                     entry->args[a] = again->args[a];
                 }
                 entry->result = again->number;
                 const auto back = call.write_wide<multicall_entry>(at, *entry);
-                if (!back) return unfinished(Call::fail(back.error()));
-                return unfinished(Continue{i});
+                if (!back) return Call::fail(back.error());
+                return Continue{i};
             }
             if (const auto* done = std::get_if<Done>(&outcome)) {
                 entry->result = static_cast<std::uint64_t>(done->result);
             } else {
-                // The vCPU sleeps once the whole list is done, as on Xen.
                 block = *std::get_if<Block>(&outcome);
                 entry->result = 0;
             }
         }
         const auto back = call.write_wide<multicall_entry>(at, *entry);
-        if (!back) return unfinished(Call::fail(back.error()));
+        if (!back) {
+            if (block) call.domain().end_poll(call.vcpu());
+            return Call::fail(back.error());
+        }
+        // The vCPU sleeps here, before the entries that follow: on Xen the scheduler's softirq is
+        // what preempts the list.
+        if (block && i + 1 < count) return Continue{.units_done = i + 1, .sleep = block};
+        if (block) return *block;
     }
-    if (block) return *block;
     return Call::ok();
 }
 

@@ -1,6 +1,7 @@
 // HYPERVISOR_sched_op (Xen's common/sched/core.c) and HYPERVISOR_set_timer_op.
 #include <sched.h>
 
+#include "xenshim/abi/operations.h"
 #include "xenshim/hypercall/handlers.h"
 
 namespace xenshim {
@@ -15,12 +16,6 @@ Outcome poll(Call& call) {
     const auto want = call.read_wide<sched_poll>(call.handle(1));
     if (!want) return Call::fail(want.error());
     if (want->nr_ports > kMaxPolledPorts) return Call::fail(XEN_EINVAL);
-    std::vector<Port> polled;
-    for (std::uint32_t i = 0; i < want->nr_ports; ++i) {
-        const auto port = call.read<std::uint32_t>(call.element({want->ports}, i, 4));
-        if (!port) return Call::fail(port.error());
-        polled.push_back(*port);
-    }
     call.domain().end_poll(call.vcpu());  // of one that an interrupt ended inside KVM
     EventChannels& channels = call.domain().event_channels();
     // Counted as a poller before the ports are looked at: an event that comes in between wakes us.
@@ -29,10 +24,15 @@ Outcome poll(Call& call) {
         --channels.pollers;
         return outcome;
     };
-    for (const Port port : polled) {
-        const auto pending = channels.pending(port);
+    // Each port is judged as it is read: what stands behind a pending one is never looked at.
+    std::vector<Port> polled;
+    for (std::uint32_t i = 0; i < want->nr_ports; ++i) {
+        const auto port = call.read<std::uint32_t>(call.element({want->ports}, i, 4));
+        if (!port) return leave(Call::fail(port.error()));
+        const auto pending = channels.pending(*port);
         if (!pending) return leave(Call::fail(pending.error()));
         if (*pending) return leave(Call::ok());
+        polled.push_back(*port);
     }
     if (want->timeout != 0 && want->timeout <= call.domain().ports().system_time_ns()) {
         return leave(Call::ok());
@@ -67,7 +67,9 @@ Outcome watchdog(Call& call) {
 }  // namespace
 
 Outcome sched_op(Call& call) {
-    switch (call.arg<std::uint32_t>(0)) {
+    const auto sub_op = call.arg<std::uint32_t>(0);
+    if (!exists(call.profile(), HYPERVISOR_sched_op, sub_op)) return Call::fail(XEN_ENOSYS);
+    switch (sub_op) {
         case SCHEDOP_yield:
             ::sched_yield();  // backends may be waiting for this CPU
             return Call::ok();

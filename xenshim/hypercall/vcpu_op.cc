@@ -1,6 +1,8 @@
 // HYPERVISOR_vcpu_op (Xen's common/domain.c and arch/x86/domain.c).
 #include <bit>
 
+#include "xenshim/abi/operations.h"
+#include "xenshim/abi/other_numbers.h"
 #include "xenshim/hypercall/handlers.h"
 
 namespace xenshim {
@@ -84,59 +86,67 @@ GuestResult<void> up(Call& call, std::uint32_t id) {
     DomainVcpu& vcpu = call.domain().vcpu(id);
     if (!vcpu.initialised) return refuse(XEN_EINVAL);
     if (!vcpu.up.exchange(true)) {
-        vcpu.up_since_ns = call.domain().ports().system_time_ns();
+        call.domain().set_runstate(id, Runstate::kRunning);
         call.domain().ports().start_vcpu(id, nullptr);
     }
     return {};
 }
 
-// What user space knows of a vCPU's time: it runs since it is up, and before that was offline.
-vcpu_runstate_info<W64> runstate_of(Domain& domain, unsigned id) {
-    constexpr std::uint32_t kRunning = 0, kOffline = 3;
-    const std::uint64_t now = domain.ports().system_time_ns();
-    const DomainVcpu& vcpu = domain.vcpu(id);
-    vcpu_runstate_info<W64> info{};
-    if (vcpu.up) {
-        info.state = kRunning;
-        info.state_entry_time = vcpu.up_since_ns;
-        info.time[kRunning] = now - std::min(now, vcpu.up_since_ns);
-        info.time[kOffline] = vcpu.up_since_ns;
-    } else {
-        info.state = kOffline;
-        info.time[kOffline] = now;
-    }
-    return info;
+GuestResult<void> get_runstate(Call& call, std::uint32_t id) {
+    const Runstate seen = call.domain().runstate(id);
+    return call.write_wide<vcpu_runstate_info>(
+        call.handle(2),
+        {.state = seen.state, .state_entry_time = seen.since_ns, .time = seen.time_ns});
 }
 
-GuestResult<void> register_runstate_area(Call& call, std::uint32_t id) {
-    const vmm::Gva area{TRY(call.read<std::uint64_t>(call.handle(2)))};
-    const std::uint64_t mask = call.is_64bit() ? UINT64_MAX : UINT32_MAX;
-    const vmm::Gva at{area.value & mask};
-    // Written at once, so that the guest finds it filled. An address that does not translate is
-    // not an error on Xen: the area is then just never written.
-    const std::uint64_t size =
-        call.is_64bit() ? sizeof(vcpu_runstate_info<W64>) : sizeof(vcpu_runstate_info<W32>);
-    const auto gpa = call.access().translate(at);
-    DomainVcpu& vcpu = call.domain().vcpu(id);
-    if (gpa && gpa->offset() + size <= vmm::kPageSize) {
-        vcpu.runstate_gpa = gpa->value;
-    } else {
-        vcpu.runstate_gpa = kNoGfn;
+constexpr std::uint64_t kClockRecord = 32;  // vcpu_time_info
+
+std::uint64_t runstate_bytes(const Call& call) {
+    return call.is_64bit() ? sizeof(vcpu_runstate_info<W64>) : sizeof(vcpu_runstate_info<W32>);
+}
+
+// The area whose linear address the argument holds; kNoGfn: it has no translation, or crosses a
+// page. That is not an error on Xen: such an area is just never written.
+GuestResult<std::uint64_t> linear_area(Call& call, std::uint64_t size) {
+    const auto area = TRY(call.read<std::uint64_t>(call.handle(2)));
+    const auto gpa = call.access().translate({call.is_64bit() ? area : area & UINT32_MAX});
+    if (!gpa || gpa->offset() + size > vmm::kPageSize) return kNoGfn;
+    return gpa->value;
+}
+
+// The area whose physical address the argument holds; kNoGfn: it asks to have none any more.
+GuestResult<std::uint64_t> physical_area(Call& call, std::uint64_t size) {
+    const auto gpa = TRY(call.read<std::uint64_t>(call.handle(2)));
+    if (gpa == UINT64_MAX) return kNoGfn;
+    const std::uint64_t align = call.domain().shared_info().is_64bit() ? 8 : 4;
+    if (vmm::Gpa{gpa}.offset() + size > vmm::kPageSize || gpa % align != 0) {
+        return refuse(XEN_ENXIO);
     }
-    const auto written = call.write_wide<vcpu_runstate_info>(at, runstate_of(call.domain(), id));
-    static_cast<void>(written);
-    call.domain().ports().runstate_area_moved(id);
+    if (call.domain().guest_page(vmm::Gpa{gpa}.gfn()) == nullptr) return refuse(XEN_EINVAL);
+    return gpa;
+}
+
+GuestResult<void> register_runstate_area(Call& call, std::uint32_t id, bool physical) {
+    const std::uint64_t size = runstate_bytes(call);
+    const auto gpa = TRY(physical ? physical_area(call, size) : linear_area(call, size));
+    call.domain().place_runstate_area(id, gpa, physical, call.is_64bit());
     return {};
 }
 
 // A second copy of the clock, for user space. Refused where the host feeds one record per vCPU
 // only: a copy of ours could lag behind, and a guest that is refused does without.
-GuestResult<void> register_time_area(Call& call, std::uint32_t id) {
-    constexpr std::uint64_t kRecord = 32;
-    const auto area = TRY(call.read<std::uint64_t>(call.handle(2)));
-    const auto gpa = call.access().translate({call.is_64bit() ? area : area & UINT32_MAX});
-    if (!gpa || gpa->offset() + kRecord > vmm::kPageSize) return {};  // never written, as on Xen
-    if (!call.domain().ports().place_time_area(id, gpa->value)) return refuse(XEN_ENOSYS);
+GuestResult<void> register_time_area(Call& call, std::uint32_t id, bool physical) {
+    const auto gpa =
+        TRY(physical ? physical_area(call, kClockRecord) : linear_area(call, kClockRecord));
+    SharedArea& area = call.domain().vcpu(id).time_area;
+    SharedArea wanted = area;
+    (physical ? wanted.physical_gpa : wanted.linear_gpa) = gpa;
+    // One without translation is never written, and none is asked for.
+    const bool nowhere = wanted.effective() == kNoGfn && area.effective() == kNoGfn;
+    if (!nowhere && !call.domain().ports().place_time_area(id, wanted.effective())) {
+        return refuse(XEN_ENOSYS);
+    }
+    area = wanted;
     return {};
 }
 
@@ -167,11 +177,16 @@ GuestResult<void> set_singleshot(Call& call, std::uint32_t id) {
 Outcome vcpu_op(Call& call) {
     Domain& domain = call.domain();
     const auto id = call.arg<std::uint32_t>(1);
+    const auto sub_op = call.arg<std::uint32_t>(0);
+    // Until 4.7 HVM guests had a list of their own, looked at before the vCPU.
+    const bool known = exists(call.profile(), HYPERVISOR_vcpu_op, sub_op);
+    if (!known && !call.profile().since(4, 7)) return Call::fail(XEN_ENOSYS);
     if (id >= domain.vcpus()) return Call::fail(XEN_ENOENT);
+    if (!known) return Call::fail(XEN_ENOSYS);
     DomainVcpu& vcpu = domain.vcpu(id);
     const vmm::Gva arg = call.handle(2);
 
-    switch (call.arg<std::uint32_t>(0)) {
+    switch (sub_op) {
         case VCPUOP_initialise: return Call::result(initialise(call, id));
         case VCPUOP_up: return Call::result(up(call, id));
 
@@ -181,11 +196,12 @@ Outcome vcpu_op(Call& call) {
 
         case VCPUOP_is_up: return Call::ok(vcpu.up ? 1 : 0);
 
-        case VCPUOP_get_runstate_info:
-            return Call::result(call.write_wide<vcpu_runstate_info>(arg, runstate_of(domain, id)));
+        case VCPUOP_get_runstate_info: return Call::result(get_runstate(call, id));
 
         case VCPUOP_register_runstate_memory_area:
-            return Call::result(register_runstate_area(call, id));
+            return Call::result(register_runstate_area(call, id, false));
+        case VCPUOP_register_runstate_phys_area:
+            return Call::result(register_runstate_area(call, id, true));
 
         case VCPUOP_set_periodic_timer: return Call::result(set_periodic(call, id));
 
@@ -211,7 +227,9 @@ Outcome vcpu_op(Call& call) {
         case VCPUOP_get_physid: return Call::fail(XEN_EINVAL);
 
         case VCPUOP_register_vcpu_time_memory_area:
-            return Call::result(register_time_area(call, id));
+            return Call::result(register_time_area(call, id, false));
+        case VCPUOP_register_vcpu_time_phys_area:
+            return Call::result(register_time_area(call, id, true));
 
         default: return Call::fail(XEN_ENOSYS);
     }

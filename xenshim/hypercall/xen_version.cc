@@ -84,7 +84,9 @@ Outcome vm_assist(Call& call) {
     constexpr std::uint32_t kRunstateUpdateFlag = 5;  // the one assist that is not PV-only
     if (call.arg<std::uint32_t>(1) != kRunstateUpdateFlag) return Call::fail(XEN_EINVAL);
     const auto command = call.arg<std::uint32_t>(0);
-    return command == kEnable || command == kDisable ? Call::ok() : Call::fail(XEN_ENOSYS);
+    if (command != kEnable && command != kDisable) return Call::fail(XEN_ENOSYS);
+    call.domain().set_runstate_update_flag(command == kEnable);
+    return Call::ok();
 }
 
 // Physical interrupts are not routed to event channels (XENFEAT_hvm_pirqs is absent).

@@ -69,6 +69,7 @@ void KvmXenTransport::hypercall(PerVcpu& vcpu) {
         kvm.complete_exit();
         kvm.set(Reg::kRip, rip);
         write_reissue(kvm, request.width, *again);
+        if (again->sleep) block(vcpu, *again->sleep);
     } else {
         *exit.result = 0;
         block(vcpu, *std::get_if<abi::Block>(&reply));
@@ -124,11 +125,18 @@ void KvmXenTransport::runstate_area_moved(unsigned v) {
     }
 }
 
+void KvmXenTransport::runstate_update_flag(bool on) {
+    if ((xen_flags_ & vmm::kvm::kXenRunstateUpdateFlag) == 0) return;
+    const auto set = machine().vm().set_xen_runstate_update_flag(on);
+    if (!set) vmm::log_guest("runstate", "%s", set.error().what.c_str());
+}
+
 bool KvmXenTransport::place_time_area(unsigned v, std::uint64_t gpa) {
     if ((xen_flags_ & vmm::kvm::kXenSharedInfo) == 0) return false;
     PerVcpu& vcpu = per_vcpu(v);
-    if (vcpu.thread.is_current()) return vcpu.thread.vcpu().set_xen_vcpu_time(gpa);
-    vcpu.thread.post([&vcpu, gpa] { vcpu.thread.vcpu().set_xen_vcpu_time(gpa); });
+    const auto at = gpa == kNoGfn ? std::optional<std::uint64_t>() : std::optional(gpa);
+    if (vcpu.thread.is_current()) return vcpu.thread.vcpu().set_xen_vcpu_time(at);
+    vcpu.thread.post([&vcpu, at] { vcpu.thread.vcpu().set_xen_vcpu_time(at); });
     return true;
 }
 

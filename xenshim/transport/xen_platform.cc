@@ -138,6 +138,7 @@ bool XenPlatform::handle_trap(PerVcpu& vcpu) {
     } else if (const auto* again = std::get_if<abi::Reissue>(&reply)) {
         kvm.set(Reg::kRip, kvm.get(Reg::kRip) - kPortTrap.size());
         write_reissue(kvm, request.width, *again);
+        if (again->sleep) block(vcpu, *again->sleep);
     } else {
         kvm.set(Reg::kRax, 0);
         block(vcpu, *std::get_if<abi::Block>(&reply));
@@ -148,7 +149,7 @@ bool XenPlatform::handle_trap(PerVcpu& vcpu) {
 // ---- Platform -----------------------------------------------------------------------------------
 
 void XenPlatform::vcpu_ready(vmm::VcpuThread& thread) {
-    if (thread.index() == 0) domain_->vcpu(0).up_since_ns = machine_.system_time_ns();
+    if (thread.index() == 0) domain_->set_runstate(0, Runstate::kRunning);
     ready_transport(per_vcpu(thread.index()));
 }
 
@@ -156,7 +157,7 @@ void XenPlatform::ap_started(vmm::VcpuThread& thread) {
     const unsigned v = thread.index();
     DomainVcpu& vcpu = domain_->vcpu(v);
     vcpu.initialised = true;
-    if (!vcpu.up.exchange(true)) vcpu.up_since_ns = machine_.system_time_ns();
+    if (!vcpu.up.exchange(true)) domain_->set_runstate(v, Runstate::kRunning);
     restart_clock(per_vcpu(v));
     // INIT emptied the LAPIC: what was raised before has to be raised again.
     if (domain_->shared_info().upcall_pending(v)) upcall(v);
@@ -214,6 +215,7 @@ void XenPlatform::block(PerVcpu& vcpu, const abi::Block& until) {
     vcpu.blocked = true;
     vcpu.block_deadline_ns = until.deadline_ns;
     vcpu.thread.sleep();
+    domain_->set_runstate(vcpu.thread.index(), Runstate::kBlocked);
     // Once more with the vCPU asleep: what came since the handler looked has left its request.
     run_timers(vcpu);
     // An upcall that waits already ends the sleep only where it can be taken; a new one always
@@ -231,6 +233,8 @@ void XenPlatform::check_block(PerVcpu& vcpu, bool event) {
     vcpu.blocked = false;
     vcpu.block_deadline_ns.reset();
     domain_->end_poll(v);
+    // Not one that was taken down in its sleep.
+    if (domain_->vcpu(v).up) domain_->set_runstate(v, Runstate::kRunning);
     vcpu.thread.wake();
 }
 

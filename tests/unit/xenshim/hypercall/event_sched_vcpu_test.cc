@@ -1,8 +1,11 @@
 // event_channel_op, sched_op, set_timer_op and vcpu_op through the hypercall entry: the tables H
 // and I of xen-417-golden.md.
+#include <thread>
+
 #include <gtest/gtest.h>
 
 #include "tests/fakes/test_domain.h"
+#include "xenshim/abi/other_numbers.h"
 
 namespace xenshim {
 namespace {
@@ -68,7 +71,6 @@ TEST_P(EventChannelOp, EverySubOpAnswersAsMeasured) {
     const std::int64_t zero[] = {kInval, kSkip, kSkip, kInval, kInval,   kPerm,  kPerm, kSkip,
                                  kInval, 0,     kSkip, kSkip,  kNotSupp, kNosys, kPerm};
     for (std::uint64_t sub = 0; sub < 15; ++sub) {
-        if (sub == EVTCHNOP_init_control) continue;  // FIFO is not offered: -ENOSYS
         EXPECT_EQ(op(sub, std::uint64_t{0}), kFault) << sub;
         EXPECT_EQ(op(sub, kUnmapped), kFault) << sub;
         if (zero[sub] == kSkip) continue;
@@ -222,6 +224,145 @@ TEST_P(EventChannelOp, ResetAsMeasured) {
     EXPECT_EQ(b.local_port, 1u);
 }
 
+// The table "Reset and FIFO", line by line. Between a FIFO array that is refused and one that is
+// taken nothing else changes.
+TEST_P(EventChannelOp, FifoAsMeasured) {
+    constexpr std::uint64_t kGfn = TestDomain::kRamGfn, kNone = UINT64_MAX;
+    const auto init = [&](std::uint64_t gfn, std::uint32_t offset, std::uint32_t vcpu) {
+        evtchn_init_control c{gfn, offset, vcpu, 0, {}};
+        const auto rc = op(EVTCHNOP_init_control, &c);
+        EXPECT_EQ(c.link_bits, rc == 0 ? 0x11 : 0);
+        return rc;
+    };
+    const auto expand = [&](std::uint64_t gfn) {
+        evtchn_expand_array e{gfn};
+        return op(EVTCHNOP_expand_array, &e);
+    };
+    const auto priority = [&](std::uint32_t port, std::uint32_t level) {
+        evtchn_set_priority p{port, level};
+        return op(EVTCHNOP_set_priority, &p);
+    };
+    const auto reset = [&] {
+        return guest.result(HYPERVISOR_event_channel_op, EVTCHNOP_reset,
+                            guest.put(std::uint16_t{DOMID_SELF}).value);
+    };
+    const auto bind_back = [&] {
+        evtchn_bind_interdomain b{0, 0, console.remote, 0};
+        const auto rc = op(EVTCHNOP_bind_interdomain, &b);
+        EXPECT_EQ(b.local_port, 1u);
+        return rc;
+    };
+    std::uint32_t st = 0;
+    // In 2-level.
+    EXPECT_EQ(init(kNone, 0, 0), kInval);
+    EXPECT_EQ(init(TestDomain::kHoleGfn, 0, 0), kInval);
+    EXPECT_EQ(init(kGfn, 0, 9999), kNoent);
+    EXPECT_EQ(init(kGfn, 3, 0), kInval);
+    EXPECT_EQ(init(kGfn, 4096, 0), kInval);
+    EXPECT_EQ(init(kGfn, 4088, 0), kInval);
+    EXPECT_EQ(status(2, DOMID_SELF, &st), 0);
+    EXPECT_EQ(st, std::uint32_t{EVTCHNSTAT_interdomain});
+    EXPECT_EQ(expand(kGfn), kNotSupp);
+    // Reset and bind back.
+    EXPECT_EQ(reset(), 0);
+    EXPECT_EQ(bind_back(), 0);
+    // FIFO.
+    EXPECT_EQ(init(kGfn, 0, 0), 0);
+    EXPECT_EQ(init(kGfn, 0, 0), kInval);
+    EXPECT_EQ(expand(kGfn + 1), 0);
+    EXPECT_EQ(expand(kNone), kInval);
+    EXPECT_EQ(expand(TestDomain::kHoleGfn), kInval);
+    EXPECT_EQ(priority(1, 3), 0);
+    EXPECT_EQ(priority(1, 16), kInval);
+    EXPECT_EQ(priority(0, 3), -XEN_EACCES);
+    EXPECT_EQ(status(131071, DOMID_SELF, &st), kInval);
+    EXPECT_EQ(status(131072, DOMID_SELF, &st), kInval);
+    EXPECT_EQ(reset(), 0);
+    EXPECT_EQ(bind_back(), 0);
+    EXPECT_EQ(expand(kGfn), kNotSupp);
+    EXPECT_EQ(priority(1, 3), kNosys);
+}
+
+TEST_P(EventChannelOp, FifoIsSince44) {
+    const auto answers = [&](const char* profile) {
+        const auto d = fresh({.profile = find_profile(profile)});
+        std::vector<std::int64_t> out;
+        for (const std::uint64_t sub :
+             {EVTCHNOP_init_control, EVTCHNOP_expand_array, EVTCHNOP_set_priority}) {
+            const vmm::Gva arg = d->put(std::array<std::uint64_t, 4>{TestDomain::kRamGfn});
+            out.push_back(d->result(HYPERVISOR_event_channel_op, sub, arg.value));
+        }
+        // And their arguments are not looked at where there is no such thing.
+        out.push_back(d->result(HYPERVISOR_event_channel_op, EVTCHNOP_init_control, kUnmapped));
+        return out;
+    };
+    using Answers = std::vector<std::int64_t>;
+    EXPECT_EQ(answers("xen-4.3"), (Answers{kNosys, kNosys, kNosys, kNosys}));
+    // Port 0x7000: the argument is the same.
+    EXPECT_EQ(answers("xen-4.4"), (Answers{0, 0, kInval, kFault}));
+    EXPECT_EQ(answers("xen-4.17"), (Answers{0, 0, kInval, kFault}));
+}
+
+TEST_P(EventChannelOp, ExpandArrayIn2LevelChangedItsAnswer) {
+    const auto answer = [&](const char* profile) {
+        const auto d = fresh({.profile = find_profile(profile)});
+        return d->result(HYPERVISOR_event_channel_op, EVTCHNOP_expand_array,
+                         d->put(TestDomain::kRamGfn).value);
+    };
+    EXPECT_EQ(answer("xen-4.7"), kNosys);
+    EXPECT_EQ(answer("xen-4.8"), kNotSupp);
+}
+
+// A reset that is stopped goes on as sub-op 14, the argument as it was, every 64 ports; where the
+// profile has no such thing it is not stopped.
+TEST_P(EventChannelOp, AResetContinuesAsSubOp14) {
+    for (const char* name : {"xen-4.9", "xen-4.10", "xen-4.17"}) {
+        const Profile* profile = find_profile(name);
+        const auto d = fresh({.preempt = {.every = 1, .at = {}}, .profile = profile});
+        EventChannels& ev = d->domain.event_channels();
+        for (Port port = 1; port <= 300; ++port) {
+            ASSERT_TRUE(ev.bind_ipi(0).has_value());
+        }
+        const std::uint64_t arg = d->put(std::uint16_t{DOMID_SELF}).value;
+        const std::uint64_t noise = 0xabcd'0000'0000'0000;
+        const Request first =
+            d->request(HYPERVISOR_event_channel_op, {noise | EVTCHNOP_reset, arg, 7, 8, 9});
+        const auto done = d->run(first);
+        EXPECT_EQ(done.result, 0) << name;
+        EXPECT_EQ(done.stops.size(), profile->evtchn_reset_continues ? 4u : 0u) << name;
+        for (const Reissue& stop : done.stops) {
+            EXPECT_EQ(stop.number, std::uint64_t{HYPERVISOR_event_channel_op});
+            EXPECT_EQ(stop.args, (std::array<std::uint64_t, 5>{EVTCHNOP_reset_cont, arg, 7, 8, 9}));
+        }
+        for (Port port = 1; port <= 300; ++port) {
+            EXPECT_EQ(ev.status(port)->status, EVTCHNSTAT_closed) << port;
+        }
+    }
+}
+
+// Dropped, the reset stays under way: whoever comes hears so, until somebody finishes it.
+TEST_P(EventChannelOp, AnAbandonedResetIsFinishedByWhoeverContinuesIt) {
+    const auto d = fresh({.preempt = {.every = 1, .at = {}}});
+    EventChannels& ev = d->domain.event_channels();
+    for (Port port = 1; port <= 100; ++port) {
+        ASSERT_TRUE(ev.bind_ipi(0).has_value());
+    }
+    const std::uint64_t arg = d->put(std::uint16_t{TestDomain::kDomid}).value;
+    const auto call = [&](std::uint64_t sub) {
+        return d->call(HYPERVISOR_event_channel_op, sub, arg);
+    };
+    ASSERT_TRUE(std::holds_alternative<Reissue>(call(EVTCHNOP_reset)));
+    EXPECT_EQ(call(EVTCHNOP_reset), Reply{Finish{-XEN_EBUSY}});
+    d->caller = 1;
+    EXPECT_EQ(call(EVTCHNOP_reset), Reply{Finish{-XEN_EBUSY}});
+    EXPECT_EQ(ev.status(63)->status, EVTCHNSTAT_closed);
+    EXPECT_EQ(ev.status(64)->status, EVTCHNSTAT_ipi);
+    EXPECT_EQ(call(EVTCHNOP_reset_cont), Reply{Finish{0}});
+    EXPECT_EQ(ev.status(64)->status, EVTCHNSTAT_closed);
+    EXPECT_EQ(call(EVTCHNOP_reset_cont), Reply{Finish{-XEN_EBUSY}});
+    EXPECT_TRUE(std::holds_alternative<Reissue>(call(EVTCHNOP_reset)));
+}
+
 // A refused call leaves the guest's copy as it was.
 TEST_P(EventChannelOp, ARefusedCallWritesNothing) {
     evtchn_bind_virq b{VIRQ_TIMER, 9999, 0x55555555};
@@ -342,6 +483,24 @@ TEST_P(SchedOp, PollRefusesAsMeasured) {
     EXPECT_EQ(poll({}, past), Reply{Finish{0}});
     EXPECT_EQ(sched(SCHEDOP_poll, poll_of(0, 1, past).value), kFault);
     EXPECT_EQ(sched(SCHEDOP_poll, poll_of(kUnmapped, 1, past).value), kFault);
+    // In the order in which they stand: what comes behind a pending or a bad port is not looked at.
+    const auto ports = [&](std::initializer_list<std::uint32_t> list) {
+        const vmm::Gva end{0x1ff000};  // the page behind is unreadable
+        guest.access.unmapped.insert(0x1ff);
+        const vmm::Gva at{end.value - list.size() * 4};
+        vmm::Gva next = at;
+        for (const std::uint32_t p : list) {
+            guest.poke(next, p);
+            next = next + 4;
+        }
+        return at;
+    };
+    EXPECT_EQ(sched(SCHEDOP_poll, poll_of(ports({99999}).value, 2, past).value), kInval);
+    EXPECT_EQ(sched(SCHEDOP_poll, poll_of(ports({port}).value, 2, past).value), kFault);
+    ASSERT_TRUE(ev.send(port).has_value());
+    EXPECT_EQ(sched(SCHEDOP_poll, poll_of(ports({port}).value, 2, past).value), 0);
+    EXPECT_EQ(poll({port, 99999}, past), Reply{Finish{0}});
+    EXPECT_EQ(poll({99999, port}, past), Reply{Finish{kInval}});
     EXPECT_EQ(ev.pollers, 0u);
     EXPECT_TRUE(guest.domain.vcpu(0).polled.empty());
 }
@@ -575,14 +734,17 @@ TEST_P(VcpuOp, DownStopsAVcpuAndTheLastOneTheDomain) {
 }
 
 TEST_P(VcpuOp, RunstatesOfRunningAndOfOfflineVcpus) {
+    guest.ports.now_ns = 0x4000'0000;
+    guest.domain.set_runstate(0, Runstate::kBlocked);
+    guest.ports.now_ns = 0x5000'0000;
+    guest.domain.set_runstate(0, Runstate::kRunning);
     guest.ports.now_ns = 0x1'0000'0000;
-    guest.domain.vcpu(0).up_since_ns = 0x4000'0000;
     const vmm::Gva at = guest.reserve(64);
     EXPECT_EQ(vcpu(VCPUOP_get_runstate_info, 0, at.value), 0);
     auto info = guest.get_wide<vcpu_runstate_info>(at);
     EXPECT_EQ(info.state, 0u);
-    EXPECT_EQ(info.state_entry_time, 0x4000'0000u);
-    EXPECT_EQ(info.time, (std::array<std::uint64_t, 4>{0xc000'0000, 0, 0, 0x4000'0000}));
+    EXPECT_EQ(info.state_entry_time, 0x5000'0000u);
+    EXPECT_EQ(info.time, (std::array<std::uint64_t, 4>{0xf000'0000, 0, 0x1000'0000, 0}));
     EXPECT_EQ(vcpu(VCPUOP_get_runstate_info, 1, at.value), 0);
     info = guest.get_wide<vcpu_runstate_info>(at);
     EXPECT_EQ(info.state, 3u);
@@ -598,10 +760,141 @@ TEST_P(VcpuOp, ARunstateAreaIsFilledAndRemembered) {
     EXPECT_EQ(guest.ports.runstates_moved, (std::vector<unsigned>{0}));
     EXPECT_EQ(guest.get_wide<vcpu_runstate_info>(area).state, 0u);
     EXPECT_EQ(guest.get_wide<vcpu_runstate_info>(area).state_entry_time,
-              guest.domain.vcpu(0).up_since_ns);
+              guest.domain.runstate(0).since_ns);
     // One that lies nowhere is taken, and never written.
     EXPECT_EQ(vcpu(VCPUOP_register_runstate_memory_area, 0, guest.put(kUnmapped).value), 0);
     EXPECT_EQ(guest.domain.vcpu(0).runstate_gpa, kNoGfn);
+}
+
+// XEN_RUNSTATE_UPDATE stands in state_entry_time while the area is written, for a guest that asked.
+TEST_P(VcpuOp, RunstateAreasFollowAndCarryTheUpdateFlag) {
+    const vmm::Gva area = guest.reserve(64);
+    EXPECT_EQ(vcpu(VCPUOP_register_runstate_memory_area, 1, guest.put(area.value).value), 0);
+    const auto seen = [&] { return guest.get_wide<vcpu_runstate_info>(area); };
+    EXPECT_EQ(seen().state, 3u);
+    guest.ports.now_ns = 0x7000'0000;
+    guest.domain.set_runstate(1, Runstate::kRunning);
+    EXPECT_EQ(seen().state, 0u);
+    EXPECT_EQ(seen().state_entry_time, 0x7000'0000u);
+    EXPECT_EQ(seen().time[3], 0x7000'0000u);
+
+    constexpr std::uint32_t kRunstateUpdateFlag = 5;
+    EXPECT_EQ(guest.result(HYPERVISOR_vm_assist, VMASST_CMD_enable, kRunstateUpdateFlag), 0);
+    EXPECT_EQ(guest.ports.update_flags, (std::vector<bool>{true}));
+    guest.ports.now_ns = 0x8000'0000;
+    guest.domain.set_runstate(1, Runstate::kBlocked);
+    EXPECT_EQ(seen().state, 2u);
+    EXPECT_EQ(seen().state_entry_time, 0x8000'0000u) << "no flag is left behind";
+    EXPECT_EQ(seen().time[0], 0x1000'0000u);
+    EXPECT_EQ(guest.result(HYPERVISOR_vm_assist, VMASST_CMD_disable, kRunstateUpdateFlag), 0);
+    EXPECT_EQ(guest.ports.update_flags, (std::vector<bool>{true, false}));
+    // One that the kernel keeps is the kernel's alone.
+    guest.ports.keeps_runstate = true;
+    guest.domain.set_runstate(1, Runstate::kRunning);
+    EXPECT_EQ(seen().state, 2u);
+}
+
+// A reader that takes the flag seriously never sees a torn record.
+TEST_P(VcpuOp, ARunstateReaderNeverSeesATornRecord) {
+    const vmm::Gva area = guest.reserve(64);
+    EXPECT_EQ(guest.result(HYPERVISOR_vm_assist, VMASST_CMD_enable, 5), 0);
+    EXPECT_EQ(vcpu(VCPUOP_register_runstate_memory_area, 0, guest.put(area.value).value), 0);
+    std::byte* at = guest.ports.memory.page(area.value >> vmm::kPageShift) + area.offset();
+    const auto entry_word = [&](unsigned half) {
+        return std::atomic_ref<std::uint32_t>(
+            *reinterpret_cast<std::uint32_t*>(at + (guest.wide() ? 8 : 4) + half * 4));
+    };
+    std::atomic<bool> done{false};
+    std::thread writer([&] {
+        for (std::uint64_t n = 1; n <= 20000; ++n) {
+            guest.ports.now_ns = guest.ports.now_ns + 16;
+            guest.domain.set_runstate(0, n % 2 != 0 ? Runstate::kBlocked : Runstate::kRunning);
+        }
+        done = true;
+    });
+    std::uint64_t last = 0;
+    while (!done) {
+        const std::uint32_t high = entry_word(1).load();
+        const std::uint64_t before = std::uint64_t{high} << 32 | entry_word(0).load();
+        if ((high >> 31) != 0) continue;
+        EXPECT_GE(before, last);
+        last = before;
+    }
+    writer.join();
+    EXPECT_EQ(entry_word(1).load() >> 31, 0u);
+}
+
+// 4.18: by guest physical address; what the linear one got goes on when it is taken away.
+TEST_P(VcpuOp, AreasByPhysicalAddress) {
+    const auto d = fresh({.profile = find_profile("xen-4.18")});
+    d->domain.latch_width(GetParam());
+    const auto op = [&](std::uint64_t sub, std::uint64_t gpa) {
+        return d->result(HYPERVISOR_vcpu_op, sub, 1, d->put(gpa).value);
+    };
+    const vmm::Gva linear = d->reserve(64), physical = d->reserve(64);
+    const std::uint64_t align = d->wide() ? 8 : 4;
+    const std::uint64_t size = d->wide() ? 48 : 44;
+    const std::uint64_t page = TestDomain::kRamGfn << vmm::kPageShift;
+    for (const std::uint64_t sub :
+         {VCPUOP_register_runstate_phys_area, VCPUOP_register_vcpu_time_phys_area}) {
+        EXPECT_EQ(d->result(HYPERVISOR_vcpu_op, sub, 1, kUnmapped), kFault);
+        EXPECT_EQ(d->result(HYPERVISOR_vcpu_op, sub, 2, kUnmapped), kNoent);
+        EXPECT_EQ(op(sub, page + align / 2), -XEN_ENXIO);
+        EXPECT_EQ(op(sub, page + vmm::kPageSize - align), -XEN_ENXIO);
+        EXPECT_EQ(op(sub, TestDomain::kHoleGfn << vmm::kPageShift), kInval);
+        EXPECT_EQ(op(sub, ~std::uint64_t{7}), -XEN_ENXIO);
+    }
+    EXPECT_TRUE(d->ports.time_areas.empty());
+    EXPECT_EQ(d->domain.vcpu(1).runstate_gpa, kNoGfn);
+
+    EXPECT_EQ(op(VCPUOP_register_runstate_memory_area, linear.value), 0);
+    EXPECT_EQ(op(VCPUOP_register_runstate_phys_area, page + vmm::kPageSize - size), 0);
+    EXPECT_EQ(op(VCPUOP_register_runstate_phys_area, physical.value), 0);
+    EXPECT_EQ(d->domain.vcpu(1).runstate_gpa, physical.value);
+    d->ports.now_ns = 0x7000'0000;
+    d->domain.set_runstate(1, Runstate::kRunning);
+    EXPECT_EQ(d->get_wide<vcpu_runstate_info>(physical).state, 0u);
+    EXPECT_EQ(d->get_wide<vcpu_runstate_info>(linear).state, 3u) << "not serviced meanwhile";
+    EXPECT_EQ(op(VCPUOP_register_runstate_phys_area, UINT64_MAX), 0);
+    EXPECT_EQ(d->get_wide<vcpu_runstate_info>(linear).state, 0u);
+
+    EXPECT_EQ(op(VCPUOP_register_vcpu_time_phys_area, physical.value), 0);
+    EXPECT_EQ(op(VCPUOP_register_vcpu_time_phys_area, UINT64_MAX), 0);
+    EXPECT_EQ(d->ports.time_areas,
+              (std::vector<std::pair<unsigned, std::uint64_t>>{{1, physical.value}, {1, kNoGfn}}));
+    d->ports.has_time_area = false;
+    EXPECT_EQ(op(VCPUOP_register_vcpu_time_phys_area, physical.value), kNosys);
+}
+
+// Which sub-ops an HVM guest had, and what it heard of the others.
+TEST_P(VcpuOp, EachReleaseHasItsOwnList) {
+    const struct {
+        const char* profile;
+        std::uint32_t sub_op;
+        bool there;
+    } rows[] = {
+        {"xen-4.1", VCPUOP_get_runstate_info, true},
+        {"xen-4.1", VCPUOP_is_up, false},
+        {"xen-4.2", VCPUOP_register_vcpu_info, false},
+        {"xen-4.3", VCPUOP_register_vcpu_info, true},
+        {"xen-4.4", VCPUOP_is_up, false},
+        {"xen-4.6", VCPUOP_send_nmi, false},
+        {"xen-4.7", VCPUOP_is_up, true},
+        {"xen-4.17", VCPUOP_register_runstate_phys_area, false},
+        {"xen-4.18", VCPUOP_register_runstate_phys_area, true},
+        {"xen-4.18", 16, false},
+    };
+    for (const auto& row : rows) {
+        const Profile* profile = find_profile(row.profile);
+        const auto d = fresh({.profile = profile});
+        const auto call = [&](unsigned vcpu) {
+            return d->result(HYPERVISOR_vcpu_op, row.sub_op, vcpu, kUnmapped);
+        };
+        EXPECT_EQ(call(0) == kNosys, !row.there) << row.profile << ' ' << row.sub_op;
+        // From 4.7 on the vCPU is looked up first.
+        EXPECT_EQ(call(99), row.there || profile->since(4, 7) ? kNoent : kNosys)
+            << row.profile << ' ' << row.sub_op;
+    }
 }
 
 TEST_P(VcpuOp, TimeAreas) {

@@ -203,45 +203,75 @@ TEST_P(Multicall, TheListIsReadOnceWhateverASecondVcpuWrites) {
     EXPECT_FALSE(guest.access.looked_twice());
 }
 
-TEST_P(Multicall, ABlockTakesEffectOnceTheListIsDone) {
+// As on Xen, where the scheduler preempts the list: the vCPU sleeps at the entry that blocks, and
+// the entries behind it come when it wakes.
+TEST_P(Multicall, ABlockTakesEffectBeforeTheEntriesBehindIt) {
     const vmm::Gva list = put_list(guest, {entry(HYPERVISOR_sched_op, {SCHEDOP_block}), version()});
-    const Reply reply = guest.call(HYPERVISOR_multicall, list.value, 2);
-    EXPECT_TRUE(std::holds_alternative<Block>(reply)) << testing::PrintToString(reply);
+    Request r = guest.request(HYPERVISOR_multicall, {list.value, 2, 0, 0, 0});
+    const Reply reply = guest.enter(r);
+    const auto* again = std::get_if<Reissue>(&reply);
+    ASSERT_NE(again, nullptr) << testing::PrintToString(reply);
+    EXPECT_EQ(again->sleep, Block{std::nullopt});
+    EXPECT_EQ(again->args[1], 1u);
     EXPECT_EQ(result(guest, list, 0), 0);
+    EXPECT_NE(result(guest, list, 1), 0x40011);
+    r.args = again->args;
+    EXPECT_EQ(guest.enter(r), Reply{Finish{0}});
     EXPECT_EQ(result(guest, list, 1), 0x40011);
 }
 
-// Whatever becomes of a poll inside a list, its vCPU is a poller no longer once it runs on.
-TEST_P(Multicall, APollThatIsPreemptedAwayLeavesNoPollerBehind) {
-    const auto d = fresh({.preempt = {.every = 1, .at = {}}});
-    const Port port = *d->domain.event_channels().bind_ipi(0);
-    const vmm::Gva wanted =
-        d->put_wide<sched_poll>({.ports = d->put(port).value, .nr_ports = 1, .timeout = 0});
-    const vmm::Gva list =
-        put_list(*d, {entry(HYPERVISOR_sched_op, {SCHEDOP_poll, wanted.value}), version()});
-    const Request first = d->request(HYPERVISOR_multicall, {list.value, 2, 0, 0, 0});
-    Request r = first;
-    for (Reply reply = d->enter(r);; reply = d->enter(r)) {
-        const auto* again = std::get_if<Reissue>(&reply);
-        if (again == nullptr) {
-            // As the transport does when the vCPU wakes.
-            if (std::holds_alternative<Block>(reply)) d->domain.end_poll(0);
-            break;
-        }
-        r.args = again->args;
-    }
-    EXPECT_EQ(d->domain.event_channels().pollers, 0u);
-    EXPECT_TRUE(d->domain.vcpu(0).polled.empty());
+TEST_P(Multicall, ABlockAtTheEndSleepsAndIsDone) {
+    const vmm::Gva list = put_list(guest, {version(), entry(HYPERVISOR_sched_op, {SCHEDOP_block})});
+    EXPECT_EQ(guest.call(HYPERVISOR_multicall, list.value, 2), Reply{Block{std::nullopt}});
+    EXPECT_EQ(result(guest, list, 0), 0x40011);
 }
 
+// A poll in a list sleeps until its port is pending or its time is up, whatever stops the list, and
+// its vCPU is a poller no longer once it runs on.
+TEST_P(Multicall, APollSleepsAlsoWhenItsListIsPreempted) {
+    for (const std::uint32_t every : {0u, 1u}) {
+        const auto d = fresh({.preempt = {.every = every, .at = {}}});
+        const Port port = *d->domain.event_channels().bind_ipi(0);
+        const std::uint64_t later = d->ports.now_ns + 1000;
+        const vmm::Gva wanted =
+            d->put_wide<sched_poll>({.ports = d->put(port).value, .nr_ports = 1, .timeout = later});
+        const vmm::Gva list = put_list(
+            *d, {version(), entry(HYPERVISOR_sched_op, {SCHEDOP_poll, wanted.value}), version()});
+        Request r = d->request(HYPERVISOR_multicall, {list.value, 3, 0, 0, 0});
+        unsigned slept = 0;
+        Reply reply = d->enter(r);
+        while (const auto* again = std::get_if<Reissue>(&reply)) {
+            if (again->sleep) {
+                ++slept;
+                EXPECT_EQ(again->sleep, Block{later});
+                EXPECT_EQ(d->domain.event_channels().pollers, 1u);
+                EXPECT_FALSE(d->domain.poll_satisfied(0));
+                d->domain.end_poll(0);  // as the transport does when the vCPU wakes
+            }
+            r.args = again->args;
+            reply = d->enter(r);
+        }
+        EXPECT_EQ(reply, Reply{Finish{0}});
+        EXPECT_EQ(slept, 1u);
+        EXPECT_EQ(result(*d, list, 2), 0x40011);
+        EXPECT_EQ(d->domain.event_channels().pollers, 0u);
+        EXPECT_TRUE(d->domain.vcpu(0).polled.empty());
+    }
+}
+
+// Also of a guest whose vCPU never slept between them: an interrupt ended the first inside KVM.
 TEST_P(Multicall, TwoPollsInOneListAreOnePoller) {
     const Port port = *guest.domain.event_channels().bind_ipi(0);
     const vmm::Gva wanted =
         guest.put_wide<sched_poll>({.ports = guest.put(port).value, .nr_ports = 1, .timeout = 0});
     const Entry poll = entry(HYPERVISOR_sched_op, {SCHEDOP_poll, wanted.value});
     const vmm::Gva list = put_list(guest, {poll, poll});
-    const Reply reply = guest.call(HYPERVISOR_multicall, list.value, 2);
-    ASSERT_TRUE(std::holds_alternative<Block>(reply));
+    Request r = guest.request(HYPERVISOR_multicall, {list.value, 2, 0, 0, 0});
+    const Reply first = guest.enter(r);
+    ASSERT_TRUE(std::holds_alternative<Reissue>(first));
+    r.args = std::get<Reissue>(first).args;
+    ASSERT_TRUE(std::holds_alternative<Block>(guest.enter(r)));
+    EXPECT_EQ(guest.domain.event_channels().pollers, 1u);
     guest.domain.end_poll(0);
     EXPECT_EQ(guest.domain.event_channels().pollers, 0u);
 }
