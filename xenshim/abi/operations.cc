@@ -111,7 +111,8 @@ constexpr std::array kOperations = {
     Operation{kVersion, XENVER_extraversion2, "XENVER_extraversion2", V(4, 20)},
     Operation{kVersion, XENVER_capabilities2, "XENVER_capabilities2", V(4, 20)},
     Operation{kVersion, XENVER_changeset2, "XENVER_changeset2", V(4, 20)},
-    Operation{kVersion, XENVER_commandline2, "XENVER_commandline2", V(4, 20)},
+    Operation{kVersion, XENVER_commandline2, "XENVER_commandline2", V(4, 20), kForever,
+              kPrivileged},
 
     Operation{kConsole, CONSOLEIO_write, "CONSOLEIO_write", 0, kForever, kPrivileged},
     Operation{kConsole, CONSOLEIO_read, "CONSOLEIO_read", 0, kForever, kPrivileged},

@@ -1,6 +1,7 @@
 #include "xenshim/domain/domain.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace xenshim {
 
@@ -129,25 +130,36 @@ void Domain::write_runstate_locked(const RunstateAccount& account) {
                                  .state_entry_time = account.now.since_ns,
                                  .time = account.now.time_ns};
     const bool wide = physical ? account.physical_is_64bit : account.linear_is_64bit;
-    // A guest that gave the page away writes into nothing, as it does on Xen.
+    // Word by word, as its readers look at it; an area that is not aligned has none who could rely
+    // on that. One whose page the guest gave away is not written.
     const auto write = [&](std::uint64_t at, std::span<const std::byte> bytes) {
-        static_cast<void>(memory_.write(vmm::Gpa{at}, bytes));
+        if (at % sizeof(std::uint32_t) != 0) {
+            static_cast<void>(memory_.write(vmm::Gpa{at}, bytes));
+            return;
+        }
+        for (std::size_t i = 0; i < bytes.size(); i += sizeof(std::uint32_t)) {
+            std::uint32_t value = 0;
+            std::memcpy(&value, bytes.data() + i, sizeof value);
+            if (auto* word = memory_.word<std::uint32_t>(vmm::Gpa{at + i})) {
+                std::atomic_ref<std::uint32_t>(*word).store(value);
+            }
+        }
     };
-    const auto write_entry_time = [&](std::uint64_t value) {
-        write(gpa + (wide ? 8 : 4), std::as_bytes(std::span(&value, 1)));
-        std::atomic_thread_fence(std::memory_order_seq_cst);
+    // The upper half alone: the flag is there before anything else changes, and goes last.
+    const auto write_flagged_half = [&](std::uint64_t entry_time) {
+        const auto half = static_cast<std::uint32_t>(entry_time >> 32);
+        write(gpa + (wide ? 8 : 4) + 4, std::as_bytes(std::span(&half, 1)));
     };
     if (flagged) {
         info.state_entry_time |= kUpdate;
-        write_entry_time(info.state_entry_time);
+        write_flagged_half(info.state_entry_time);
     }
     if (wide) {
         write(gpa, bytes_of(info));
     } else {
         write(gpa, bytes_of(narrow<vcpu_runstate_info>(info)));
     }
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (flagged) write_entry_time(account.now.since_ns);
+    if (flagged) write_flagged_half(account.now.since_ns);
 }
 
 // ---- polling ------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 #include <array>
 #include <cstring>
 
+#include "xenshim/abi/operations.h"
+#include "xenshim/abi/other_numbers.h"
 #include "xenshim/hypercall/handlers.h"
 
 namespace xenshim {
@@ -26,12 +28,29 @@ struct CompileInfo {
 };
 static_assert(sizeof(CompileInfo) == 144);
 
+// The texts of 4.20 without a limit of their length: a length, the room for the text, before it.
+// Without a structure the answer is the length alone.
+Outcome text_of_any_length(Call& call, std::string_view what) {
+    const vmm::Gva arg = call.handle(1);
+    const auto size = static_cast<std::int64_t>(what.size());
+    if (arg.value == 0) return Call::ok(size);
+    const auto room = call.read<std::uint32_t>(arg);
+    if (!room) return Call::fail(room.error());
+    if (*room == 0) return Call::fail(XEN_EINVAL);
+    if (what.size() > *room) return Call::fail(XEN_ENOBUFS);
+    const auto done =
+        call.write_bytes(call.element(arg, 1, sizeof *room), std::as_bytes(std::span(what)));
+    return done ? Call::ok(size) : Call::fail(done.error());
+}
+
 }  // namespace
 
 Outcome xen_version(Call& call) {
     const vmm::Gva arg = call.handle(1);
     const Profile& profile = call.profile();
-    switch (call.arg<std::uint32_t>(0)) {
+    const auto sub_op = call.arg<std::uint32_t>(0);
+    if (!exists(profile, HYPERVISOR_xen_version, sub_op)) return Call::fail(XEN_ENOSYS);
+    switch (sub_op) {
         case XENVER_version: return Call::ok((profile.major << 16) | profile.minor);
 
         case XENVER_extraversion:
@@ -68,7 +87,12 @@ Outcome xen_version(Call& call) {
 
         case XENVER_commandline: return Call::result(call.write(arg, text<1024>("<denied>")));
 
-        case XENVER_build_id: return Call::fail(XEN_EPERM);
+        case XENVER_build_id:
+        case XENVER_commandline2: return Call::fail(XEN_EPERM);
+
+        case XENVER_extraversion2: return text_of_any_length(call, profile.extraversion);
+        case XENVER_capabilities2: return text_of_any_length(call, profile.capabilities);
+        case XENVER_changeset2: return text_of_any_length(call, "");
 
         default: return Call::fail(XEN_ENOSYS);
     }

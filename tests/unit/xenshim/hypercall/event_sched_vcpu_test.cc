@@ -800,10 +800,13 @@ TEST_P(VcpuOp, ARunstateReaderNeverSeesATornRecord) {
     EXPECT_EQ(guest.result(HYPERVISOR_vm_assist, VMASST_CMD_enable, 5), 0);
     EXPECT_EQ(vcpu(VCPUOP_register_runstate_memory_area, 0, guest.put(area.value).value), 0);
     std::byte* at = guest.ports.memory.page(area.value >> vmm::kPageShift) + area.offset();
-    const auto entry_word = [&](unsigned half) {
-        return std::atomic_ref<std::uint32_t>(
-            *reinterpret_cast<std::uint32_t*>(at + (guest.wide() ? 8 : 4) + half * 4));
+    const auto word = [&](std::size_t index) {
+        return std::uint64_t{
+            std::atomic_ref<std::uint32_t>(*reinterpret_cast<std::uint32_t*>(at + index * 4))
+                .load()};
     };
+    const std::size_t entry = guest.wide() ? 2 : 1, times = entry + 2;
+    const auto u64 = [&](std::size_t index) { return word(index + 1) << 32 | word(index); };
     std::atomic<bool> done{false};
     std::thread writer([&] {
         for (std::uint64_t n = 1; n <= 20000; ++n) {
@@ -812,16 +815,19 @@ TEST_P(VcpuOp, ARunstateReaderNeverSeesATornRecord) {
         }
         done = true;
     });
-    std::uint64_t last = 0;
     while (!done) {
-        const std::uint32_t high = entry_word(1).load();
-        const std::uint64_t before = std::uint64_t{high} << 32 | entry_word(0).load();
-        if ((high >> 31) != 0) continue;
-        EXPECT_GE(before, last);
-        last = before;
+        const std::uint64_t before = u64(entry);
+        if (before >> 63 != 0) continue;
+        std::uint64_t sum = 0;
+        for (std::size_t i = 0; i < 4; ++i) {
+            sum += u64(times + i * 2);
+        }
+        // No update came in between: then it is all of one time.
+        if (u64(entry) == before) ASSERT_EQ(sum, before);
     }
     writer.join();
-    EXPECT_EQ(entry_word(1).load() >> 31, 0u);
+    EXPECT_EQ(u64(entry) >> 63, 0u);
+    EXPECT_EQ(u64(entry), guest.ports.now_ns);
 }
 
 // 4.18: by guest physical address; what the linear one got goes on when it is taken away.

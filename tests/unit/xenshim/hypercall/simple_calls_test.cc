@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/fakes/test_domain.h"
+#include "xenshim/abi/other_numbers.h"
 
 namespace xenshim {
 namespace {
@@ -30,6 +31,42 @@ class XenVersion : public BothWidths {
 };
 
 XENOLITH_BOTH_WIDTHS(XenVersion);
+
+// 4.20's texts without a limit of their length (public/version.h, xen_varbuf).
+TEST_P(XenVersion, TextsOfAnyLength) {
+    const auto d = fresh({.profile = find_profile("xen-4.20")});
+    const auto call = [&](std::uint32_t op, std::uint64_t arg) {
+        return d->result(HYPERVISOR_xen_version, op, arg);
+    };
+    const std::string_view extra = find_profile("xen-4.20")->extraversion;
+    const auto size = static_cast<std::int64_t>(extra.size());
+    EXPECT_EQ(call(XENVER_extraversion2, 0), size);
+    EXPECT_EQ(call(XENVER_extraversion2, TestDomain::kUnmapped), -XEN_EFAULT);
+    struct Buffer {
+        std::uint32_t room;
+        std::array<char, 60> text;
+    };
+    vmm::Gva at = d->put(Buffer{0, {}});
+    EXPECT_EQ(call(XENVER_extraversion2, at.value), -XEN_EINVAL);
+    at = d->put(Buffer{static_cast<std::uint32_t>(size) - 1, {}});
+    EXPECT_EQ(call(XENVER_extraversion2, at.value), -XEN_ENOBUFS);
+    EXPECT_EQ(d->get<Buffer>(at).text, (std::array<char, 60>{}));
+    at = d->put(Buffer{60, {}});
+    EXPECT_EQ(call(XENVER_extraversion2, at.value), size);
+    EXPECT_EQ(std::string(d->get<Buffer>(at).text.data()), extra);
+    EXPECT_EQ(call(XENVER_capabilities2, 0),
+              static_cast<std::int64_t>(find_profile("xen-4.20")->capabilities.size()));
+    EXPECT_EQ(call(XENVER_changeset2, 0), 0);
+    EXPECT_EQ(call(XENVER_commandline2, 0), -XEN_EPERM);
+    EXPECT_EQ(guest.result(HYPERVISOR_xen_version, XENVER_extraversion2, 0), -XEN_ENOSYS);
+}
+
+// The build id came with 4.7; before, nobody asks who may.
+TEST_P(XenVersion, TheBuildIdIsSince47) {
+    const auto d = fresh({.profile = find_profile("xen-4.6")});
+    EXPECT_EQ(d->result(HYPERVISOR_xen_version, XENVER_build_id, 0), -XEN_ENOSYS);
+    EXPECT_EQ(guest.result(HYPERVISOR_xen_version, XENVER_build_id, 0), -XEN_EPERM);
+}
 
 TEST_P(XenVersion, WithoutAnArgument) {
     const std::int64_t expected[] = {0x40011, kFault, kFault, kFault, kFault, kFault, kFault,
