@@ -270,8 +270,7 @@ static void backends_in_fifo(void) {
     fifo_on();
     // Bound in 2-level, pending since: raised when the array came.
     CHECK((*word(xenstore_port()) & PENDING) != 0);
-    clear_queue();
-    CHECK((*word(xenstore_port()) & PENDING) == 0);
+    __atomic_fetch_and(word(xenstore_port()), ~PENDING, __ATOMIC_SEQ_CST);
     int length = xenstore_read("domid", reply, sizeof(reply));
     bool pending = WAIT_UNTIL((*word(xenstore_port()) & PENDING) != 0, 1000);
     start_over();

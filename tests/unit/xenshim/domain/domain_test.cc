@@ -335,6 +335,7 @@ TEST(Latch, TellsTheMachineAndItsVcpuInfos) {
 // ---- register_vcpu_info
 // -----------------------------------------------------------------------------
 
+// XSA-47, XSA-327: a place that is refused is never looked at, least of all a misaligned one.
 TEST(RegisterVcpuInfo, ChecksThePlaceFirst) {
     TestDomain guest(Width::k64);
     Domain& d = guest.domain;

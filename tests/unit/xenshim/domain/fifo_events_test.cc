@@ -560,9 +560,10 @@ TEST_F(Fifo, NothingIsLostAmongThreads) {
     EXPECT_EQ(total, kSenders * kEach);
 }
 
-// XSA-295, XSA-505 and the interface's trust in nobody: words, heads and ready masks rewritten all
-// the time while ports are bound, sent to, unmasked, moved, closed, and all is reset and taken up
-// again. Nothing ends in a loop or a report of a sanitizer, and afterwards all is as new.
+// XSA-295, XSA-340, XSA-359, XSA-505 and the interface's trust in nobody: words, heads and ready
+// masks rewritten all the time while ports are bound, sent to, unmasked, moved, closed, and all is
+// reset and taken up again. Nothing ends in a loop or a report of a sanitizer, and afterwards all
+// is as new.
 TEST_F(Fifo, AHostileGuestHarmsNobody) {
     TestDomain few(Width::k64, {.max_event_port = 300});
     use(few);

@@ -113,6 +113,7 @@ TEST_P(EventChannelOp, PrioritiesAreForFifo) {
     }
 }
 
+// XSA-237, XSA-360, XSA-395: indices beyond the table, and a second bind of one that is taken.
 TEST_P(EventChannelOp, PirqsCanBeBoundAsMeasured) {
     const auto pirq = [&](std::uint32_t n) {
         evtchn_bind_pirq b{n, 0, 0};
@@ -823,7 +824,9 @@ TEST_P(VcpuOp, ARunstateReaderNeverSeesATornRecord) {
             sum += u64(times + i * 2);
         }
         // No update came in between: then it is all of one time.
-        if (u64(entry) == before) ASSERT_EQ(sum, before);
+        if (u64(entry) == before) {
+            ASSERT_EQ(sum, before);
+        }
     }
     writer.join();
     EXPECT_EQ(u64(entry) >> 63, 0u);
