@@ -42,10 +42,20 @@ GuestResult<void> Domain::register_vcpu_info(unsigned vcpu, std::uint64_t gfn,
     constexpr std::uint32_t kSize = 64;
     {
         const std::scoped_lock lock(mutex_);
-        // Order as measured: the place in the page, then what is known of the vCPU and the page.
-        if (offset > vmm::kPageSize - kSize) return refuse(XEN_ENXIO);
-        if (offset % sizeof(std::uint32_t) != 0) return refuse(XEN_ENXIO);
-        if (shared_info_.vcpu_info_moved(vcpu)) return refuse(XEN_EINVAL);
+        const bool taken = shared_info_.vcpu_info_moved(vcpu);
+        if (profile().since(4, 18)) {
+            // As one of the areas that are named by physical address (map_guest_area).
+            const bool wraps = gfn >> (64 - vmm::kPageShift) != 0;
+            if (wraps || offset >= vmm::kPageSize) return refuse(XEN_EINVAL);
+            if (taken) return refuse(XEN_EBUSY);
+            if (offset % (shared_info_.is_64bit() ? 8 : 4) != 0) return refuse(XEN_ENXIO);
+            if (offset > vmm::kPageSize - kSize) return refuse(XEN_ENXIO);
+        } else {
+            // Order as measured: the place in the page, then the vCPU and the page.
+            if (offset > vmm::kPageSize - kSize) return refuse(XEN_ENXIO);
+            if (offset % sizeof(std::uint32_t) != 0) return refuse(XEN_ENXIO);
+            if (taken) return refuse(XEN_EINVAL);
+        }
         std::byte* page = guest_page(gfn);
         if (page == nullptr) return refuse(XEN_EINVAL);
         shared_info_.move_vcpu_info(vcpu, vmm::gfn_to_gpa(gfn) + offset, page + offset);

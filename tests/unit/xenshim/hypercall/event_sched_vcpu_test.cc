@@ -974,6 +974,29 @@ TEST_P(VcpuOp, VcpuInfoAsMeasured) {
     EXPECT_EQ(place(9999, kRam, 64), kNoent);
 }
 
+// 4.18 treats it as its other areas.
+TEST_P(VcpuOp, VcpuInfoSince418) {
+    const auto d = fresh({.profile = find_profile("xen-4.18")});
+    d->domain.latch_width(GetParam());
+    const auto place = [&](std::uint64_t mfn, std::uint32_t offset) {
+        return d->result(HYPERVISOR_vcpu_op, VCPUOP_register_vcpu_info, 0,
+                         d->put(vcpu_register_vcpu_info{mfn, offset, 0}).value);
+    };
+    constexpr std::uint64_t kRam = TestDomain::kRamGfn;
+    EXPECT_EQ(place(kRam, 4096), kInval);
+    EXPECT_EQ(place(UINT64_MAX, 0), kInval);
+    EXPECT_EQ(place(kRam, 4040), -XEN_ENXIO);
+    EXPECT_EQ(place(kRam, 2), -XEN_ENXIO);
+    if (d->wide()) {
+        EXPECT_EQ(place(kRam, 4), -XEN_ENXIO);
+    }
+    EXPECT_EQ(place(TestDomain::kHoleGfn, 0), kInval);
+    EXPECT_EQ(place(kRam, 64), 0);
+    EXPECT_EQ(place(kRam, 64), -XEN_EBUSY);
+    EXPECT_EQ(place(kRam, 2), -XEN_EBUSY);
+    EXPECT_EQ(place(kRam, 4096), kInval);
+}
+
 TEST_P(VcpuOp, NmisGoWhereTheyAreSent) {
     EXPECT_EQ(vcpu(VCPUOP_send_nmi, 1), 0);
     EXPECT_EQ(vcpu(VCPUOP_send_nmi, 0, zero().value), kInval);
