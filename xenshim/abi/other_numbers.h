@@ -43,6 +43,46 @@ enum : std::uint32_t {
     HVMOP_set_driver_version = 0x103,
 };
 
+// add_to_physmap: what XenServer's drivers from Xen 3.x ask for. Upstream has used 3 and 4 anew.
+enum : std::uint32_t {
+    XENMAPSPACE_vlapic_old_xs = 3,
+    XENMAPSPACE_shared_info_old_xs = 4,
+    XENMAPSPACE_vlapic = 0x80000000,
+    XENMAPSPACE_physical = 0x80000001,
+};
+
+// HVM parameters that are deprecated, or (32BIT) XenServer's own.
+enum : std::uint32_t {
+    HVM_PARAM_PAE_ENABLED = 4,
+    HVM_PARAM_32BIT = 8,
+    HVM_PARAM_DM_DOMAIN = 13,
+    HVM_PARAM_MEMORY_EVENT_CR0 = 20,
+    HVM_PARAM_MEMORY_EVENT_CR3 = 21,
+    HVM_PARAM_MEMORY_EVENT_CR4 = 22,
+    HVM_PARAM_MEMORY_EVENT_INT3 = 23,
+    HVM_PARAM_NESTEDHVM = 24,
+    HVM_PARAM_MEMORY_EVENT_SINGLE_STEP = 25,
+    HVM_PARAM_BUFIOREQ_EVTCHN = 26,
+    HVM_PARAM_MEMORY_EVENT_MSR = 30,
+};
+
+// dm_op (public/hvm/dm_op.h, for toolstacks only).
+enum : std::uint32_t {
+    XEN_DMOP_modified_memory = 11,
+    XEN_DMOP_set_mem_type = 12,
+    XEN_DMOP_nr_vcpus = 20,  // the last
+};
+
+// domctl commands that do not look at the domain as the others do (public/domctl.h).
+enum : std::uint32_t {
+    XEN_DOMCTL_createdomain = 1,
+    XEN_DOMCTL_getdomaininfo = 5,
+    XEN_DOMCTL_gdbsx_guestmemio = 1000,
+};
+
+// mmuext_op's count carries this bit when the call is a continuation (arch/x86/mm.c).
+inline constexpr std::uint32_t MMU_UPDATE_PREEMPTED = 0x80000000;
+
 // xen_version: 4.20.
 enum : std::uint32_t {
     XENVER_extraversion2 = 11,

@@ -79,6 +79,103 @@ TEST(Params, EachIndexAnswersAsMeasured) {
     }
 }
 
+// What each release lets a guest do with each parameter: from hvm_allow_get_param,
+// hvm_allow_set_param and, until 4.5, do_hvm_op at its tag. A letter for each index: + it may, p
+// -EPERM, i -EINVAL, e -EEXIST, n -ENODEV, * a crash of the domain; as many as the release has.
+// Until 4.5 all is readable; from 4.6 on, what is not listed is the toolstack's; from 4.12 and 4.15
+// on, what has no meaning is an error; 4.17 was measured.
+struct ParamTable {
+    std::string_view profile, get, set;
+};
+constexpr ParamTable kTables[] = {
+    {"xen-3.4", "+++++++++++++++++", "+++++ii+++++ppp++"},
+    {"xen-4.2", "++++++++++++++++++++++++++++++", "+++++ii+++++ppp+++++ppppppi+++"},
+    {"xen-4.4", "++++++++++++++++++++++++++++++++", "+++++ii+++++ppp+++++ppppppi+++p+"},
+    {"xen-4.5", "+++++++++++++++++++++++++++++++++++", "+++++ii+++++ppp+++++ppppppi+++p+pp+"},
+    {"xen-4.6", "+++pppppppppppp+p+++pppppppppppppp++", "+p+pppppppppppp+pp++pppppppppppppp+p"},
+    {"xen-4.7", "+++pppppppppppp+p+++pppppppppppppp+++", "+p+pppppppppppp+pp+npppppppppppppp+p+"},
+    {"xen-4.11", "+++pppppppppppp+p+++pppppppppppppp++++p",
+     "+p+pppppppppppp+pp+npppppppppppppp+p+*p"},
+    {"xen-4.14", "+++pippppppppip+p+++iiiipiipppippp++++p",
+     "+p+pippppppppip+pp+niiiipiipppippp+p+*p"},
+    {"xen-4.17", "+++pippppppppip+p+++iiiiiiipppippp++++p",
+     "+p+pippppppppip+pp+niiiiiiipppippp+p+*p"},
+    {"xen-4.20", "+++pippppppppip+p+++iiiiiiipppippp++++p",
+     "+p+pippppppppip+pp+niiiiiiipppippp+e+*p"},
+    {"xenserver-7.1", "+++ppppp+pppppp+p+++pppppppppppppp+++",
+     "+p+ppppp+pppppp+pp+npppppppppppppp+p+"},
+    {"xenserver-8.0", "+++pppppppppppp+p+++pppppppppppppp++++p",
+     "+p+pppppppppppp+pp+npppppppppppppp+p+*p"},
+};
+
+int code_of(char letter) {
+    switch (letter) {
+        case 'p': return kPerm;
+        case 'i': return kInval;
+        case 'e': return -XEN_EEXIST;
+        case 'n': return -XEN_ENODEV;
+        default: return 0;
+    }
+}
+
+TEST(Params, EachReleaseHasItsOwnRules) {
+    for (const ParamTable& table : kTables) {
+        const Profile& profile = *find_profile(table.profile);
+        ASSERT_EQ(table.get.size(), profile.hvm_params) << table.profile;
+        ASSERT_EQ(table.set.size(), profile.hvm_params) << table.profile;
+        for (std::uint32_t i = 0; i < profile.hvm_params; ++i) {
+            Params params(profile);
+            params.put(HVM_PARAM_CONSOLE_PFN, 1);
+            EXPECT_EQ(code(params.get(i)), code_of(table.get[i])) << table.profile << " get " << i;
+            if (table.set[i] == '*') continue;  // zero crashes the domain
+            EXPECT_EQ(code(params.set(i, 0)), code_of(table.set[i]))
+                << table.profile << " set " << i;
+        }
+        EXPECT_FALSE(Params(profile).exists(profile.hvm_params)) << table.profile;
+    }
+}
+
+// Reliability: no index beyond the table reaches the values, under any profile.
+TEST(Params, NoProfileHasMoreThanThereIsRoomFor) {
+    for (const Profile& profile : profiles()) {
+        const Params params(profile);
+        EXPECT_LE(profile.hvm_params, 64u) << profile.name;
+        for (const std::uint32_t index : {profile.hvm_params, 64u, 0x7fff'ffffu, 0xffff'ffffu}) {
+            EXPECT_FALSE(params.exists(index)) << profile.name;
+        }
+    }
+}
+
+TEST(Params, XenServersConsoleIsNotThereWhenBothAreZero) {
+    for (const Profile& profile : profiles()) {
+        Params params(profile);
+        const int none = profile.legacy_windows ? kInval : 0;
+        for (const std::uint32_t index : {17u, 18u}) {
+            EXPECT_EQ(code(params.get(index)), none) << profile.name;
+        }
+        params.put(HVM_PARAM_CONSOLE_EVTCHN, 2);
+        for (const std::uint32_t index : {17u, 18u}) {
+            EXPECT_EQ(code(params.get(index)), 0) << profile.name;
+        }
+    }
+}
+
+TEST(Params, UntilXen45ValuesWereCheckedMoreThanCallers) {
+    Params params(*find_profile("xen-4.4"));
+    EXPECT_EQ(code(params.set(HVM_PARAM_TIMER_MODE, 3)), 0);
+    EXPECT_EQ(code(params.set(HVM_PARAM_TIMER_MODE, 4)), kInval);
+    EXPECT_EQ(code(params.set(HVM_PARAM_VIRIDIAN, 2)), kInval);
+    EXPECT_EQ(code(params.set(HVM_PARAM_TRIPLE_FAULT_REASON, 5)), kInval);
+    EXPECT_EQ(code(params.set(HVM_PARAM_ACPI_IOPORTS_LOCATION, 1)), 0);
+    EXPECT_EQ(code(params.set(HVM_PARAM_ACPI_IOPORTS_LOCATION, 2)), kInval);
+    EXPECT_EQ(*params.get(HVM_PARAM_TIMER_MODE), 3u);
+    EXPECT_EQ(code(params.set(HVM_PARAM_STORE_PFN, 5)), 0);
+    EXPECT_EQ(*params.get(HVM_PARAM_STORE_PFN), 5u);
+    // There is no sized form yet: the address is the address.
+    EXPECT_EQ(code(params.set(HVM_PARAM_VM86_TSS, 0x1000)), 0);
+    EXPECT_EQ(*params.get(HVM_PARAM_VM86_TSS), 0x1000u);
+}
+
 TEST(Params, ARefusedSetChangesNothing) {
     Params params(*find_profile("xen-4.17"));
     for (const ParamRow& row : kParams) {
@@ -117,7 +214,10 @@ TEST(Params, TheOldTssParameterSetsTheNewOne) {
     Params params(*find_profile("xen-4.17"));
     ASSERT_TRUE(params.set(HVM_PARAM_VM86_TSS, 0x1000).has_value());
     EXPECT_EQ(*params.get(HVM_PARAM_VM86_TSS_SIZED), 0x80'0000'1000u);
-    EXPECT_EQ(*params.get(HVM_PARAM_VM86_TSS), 0x1000u);
+    EXPECT_EQ(*params.get(HVM_PARAM_VM86_TSS), 0u);  // it is only another way to say it
+    ASSERT_TRUE(params.set(HVM_PARAM_VM86_TSS, 0).has_value());
+    EXPECT_EQ(*params.get(HVM_PARAM_VM86_TSS_SIZED), 0u);
+    EXPECT_EQ(*params.set(HVM_PARAM_VM86_TSS, std::uint64_t{1} << 32), Params::Effect::kCrash);
 }
 
 TEST(Params, ATssThatIsTooShortIsACrash) {
@@ -128,6 +228,9 @@ TEST(Params, ATssThatIsTooShortIsACrash) {
     EXPECT_EQ(*params.get(HVM_PARAM_VM86_TSS_SIZED), 0u);
     EXPECT_EQ(*params.set(HVM_PARAM_VM86_TSS_SIZED, (std::uint64_t{104} << 32) | 0x1000),
               Params::Effect::kNone);
+    // One that is longer than any can be is cut.
+    EXPECT_EQ(*params.set(HVM_PARAM_VM86_TSS_SIZED, ~std::uint64_t{0}), Params::Effect::kNone);
+    EXPECT_EQ(*params.get(HVM_PARAM_VM86_TSS_SIZED), (std::uint64_t{8329} << 32) | 0xffff'ffff);
 }
 
 // ---- the grant table
