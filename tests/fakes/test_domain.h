@@ -59,6 +59,8 @@ class TestDomain {
         std::uint32_t max_event_port = 1023;
         unsigned caller = 0;
         const abi::Profile* profile = abi::find_profile(abi::kDefaultProfile);
+        QuirkMode quirks = QuirkMode::kAuto;
+        bool device_model = false;
     };
     explicit TestDomain(Width width) : TestDomain(width, Options()) {}
     TestDomain(Width width, Options options)
@@ -209,6 +211,8 @@ class TestDomain {
     static DomainConfig config_of(const Options& options) {
         DomainConfig config;
         config.profile = options.profile;
+        config.quirks = options.quirks;
+        config.device_model = options.device_model;
         config.domid = kDomid;
         config.vcpus = options.vcpus;
         config.max_event_port = options.max_event_port;

@@ -40,6 +40,15 @@ using config::GuestType;
 using config::TransportChoice;
 using config::VmConfig;
 
+xenshim::QuirkMode quirk_mode(config::QuirkChoice choice) {
+    switch (choice) {
+        case config::QuirkChoice::kAuto: return xenshim::QuirkMode::kAuto;
+        case config::QuirkChoice::kXenServer: return xenshim::QuirkMode::kXenServer;
+        case config::QuirkChoice::kNone: break;
+    }
+    return xenshim::QuirkMode::kNone;
+}
+
 constexpr unsigned kIoapicPins = 48;  // as Xen gives its HVM guests
 
 // ---- the platform chips of an HVM machine -------------------------------------------------------
@@ -272,6 +281,8 @@ Result<void> VmImpl::build_memory() {
 Result<void> VmImpl::build_platform(const kvm::Kvm& kvm, const boot::BootInfo& boot_info) {
     xenshim::PlatformConfig platform;
     platform.domain.profile = xenshim::abi::find_profile(config_.profile);
+    platform.domain.quirks = quirk_mode(config_.quirks);
+    platform.domain.device_model = config_.privileges == config::PrivilegeChoice::kDeviceModel;
     platform.domain.domid = config_.domid;
     platform.domain.vcpus = config_.vcpus;
     platform.domain.max_event_port = config_.max_event_channels;

@@ -41,6 +41,11 @@ struct Continue {
     std::uint64_t structure = 0;
     // The vCPU sleeps before it goes on: a list of calls came to one that blocks.
     std::optional<Block> sleep{};
+    // Which of its operations that structure is for, where the registers do not say (dm_op).
+    std::uint32_t structure_op = 0;
+    // What is done of a coarser unit in this entry, where the operation counts both (dm_op's
+    // modified_memory: extents, and pages of the extent under way).
+    std::uint32_t groups_done = 0;
     bool operator==(const Continue&) const = default;
 };
 using Outcome = std::variant<Done, Continue, Block>;

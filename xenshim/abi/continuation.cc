@@ -43,9 +43,9 @@ constexpr StructStep kExchange[] = {
      .per_unit_32 = 1,
      .per_unit_64 = 1},
 };
-// modified_memory {domid, first_pfn u64 @8, nr u64 @16} and set_mem_type {domid, type u16 @2,
-// nr u64 @8 ... } as they were until 4.4; both widths alike.
-constexpr StructStep kModifiedMemory[] = {
+// hvm_op's modified_memory {domid, first_pfn u64 @8, nr u64 @16} and set_mem_type {domid, type @4,
+// first_pfn u64 @8, nr u64 @16} until 4.4 (public/hvm/hvm_op.h of 3.4 to 4.4), at both widths.
+constexpr StructStep kHvmRange[] = {
     {.offset_32 = 8,
      .offset_64 = 8,
      .bytes_32 = 8,
@@ -59,19 +59,39 @@ constexpr StructStep kModifiedMemory[] = {
      .per_unit_32 = -1,
      .per_unit_64 = -1},
 };
-constexpr StructStep kSetMemType[] = {
+// dm_op's set_mem_type, behind the operation's eight bytes {nr u32 @8, type u16, pad u16,
+// first_pfn u64 @16}, at both widths.
+constexpr StructStep kDmSetMemType[] = {
     {.offset_32 = 8,
      .offset_64 = 8,
-     .bytes_32 = 8,
-     .bytes_64 = 8,
-     .per_unit_32 = 1,
-     .per_unit_64 = 1},
+     .bytes_32 = 4,
+     .bytes_64 = 4,
+     .per_unit_32 = -1,
+     .per_unit_64 = -1},
     {.offset_32 = 16,
      .offset_64 = 16,
      .bytes_32 = 8,
      .bytes_64 = 8,
+     .per_unit_32 = 1,
+     .per_unit_64 = 1},
+};
+// dm_op's modified_memory {nr_extents u32 @8, opaque u32 @12}: the extents that are left, which are
+// taken from the end, and the pages done of the last of them.
+constexpr StructStep kDmModifiedMemory[] = {
+    {.offset_32 = 8,
+     .offset_64 = 8,
+     .bytes_32 = 4,
+     .bytes_64 = 4,
      .per_unit_32 = -1,
-     .per_unit_64 = -1},
+     .per_unit_64 = -1,
+     .counts = StructStep::Counts::kGroups},
+    {.offset_32 = 12,
+     .offset_64 = 12,
+     .bytes_32 = 4,
+     .bytes_64 = 4,
+     .per_unit_32 = 1,
+     .per_unit_64 = 1,
+     .counts = StructStep::Counts::kPlaceInIt},
 };
 // A reservation until 3.0.3: extent_start moves, and the cursor as well.
 constexpr StructStep kMovingHandle[] = {
@@ -83,7 +103,8 @@ constexpr StructStep kMovingHandle[] = {
      .per_unit_64 = 8},
 };
 
-// Pages between two looks at whether to stop (HVMOP_op_mask + 1).
+// Pages between two looks at whether to stop: HVMOP_op_mask + 1, and as many in dm_op. Until 4.4,
+// where the structure moved, it was every page.
 constexpr std::uint32_t kHvmGranularity = 256;
 
 ContinuationRule memory_rule(const Profile& profile, std::uint64_t op) {
@@ -128,15 +149,25 @@ ContinuationRule hvm_rule(const Profile& profile, std::uint64_t op) {
                         .granularity = kHvmGranularity};
             }
             if (profile.hvm_memory_progress == Progress::kStruct) {
-                return {.kind = ContinuationClass::kStruct,
-                        .granularity = kHvmGranularity,
-                        .pointer_arg = 1,
-                        .steps = op == HVMOP_modified_memory
-                                     ? std::span<const StructStep>(kModifiedMemory)
-                                     : std::span<const StructStep>(kSetMemType)};
+                return {.kind = ContinuationClass::kStruct, .pointer_arg = 1, .steps = kHvmRange};
             }
             return {};
         default: return {};
+    }
+}
+
+// The registers stay: a restart, but for what the buffer holds.
+ContinuationRule dm_rule(std::uint32_t op) {
+    switch (op) {
+        case XEN_DMOP_modified_memory:
+            return {.kind = ContinuationClass::kStruct,
+                    .granularity = kHvmGranularity,
+                    .steps = kDmModifiedMemory};
+        case XEN_DMOP_set_mem_type:
+            return {.kind = ContinuationClass::kStruct,
+                    .granularity = kHvmGranularity,
+                    .steps = kDmSetMemType};
+        default: return kAgain;
     }
 }
 
@@ -164,7 +195,8 @@ ContinuationRule grant_rule(const Profile& profile, std::uint64_t op) {
 
 }  // namespace
 
-ContinuationRule continuation_rule(const Profile& profile, const Request& request) {
+ContinuationRule continuation_rule(const Profile& profile, const Request& request,
+                                   std::uint32_t structure_op) {
     const std::uint64_t command = request.args[0];
     switch (request.number) {
         case HYPERVISOR_memory_op:
@@ -188,14 +220,14 @@ ContinuationRule continuation_rule(const Profile& profile, const Request& reques
                     .count_arg = 1,
                     .unit_bytes_32 = sizeof(multicall_entry<W32>),
                     .unit_bytes_64 = sizeof(multicall_entry<W64>)};
-        case HYPERVISOR_dm_op:
+        case HYPERVISOR_dm_op: return dm_rule(structure_op);
         case HYPERVISOR_vcpu_op: return kAgain;
         default: return {};
     }
 }
 
 Encoded encode_continuation(const Profile& profile, const Request& request, Continue progress) {
-    const ContinuationRule rule = continuation_rule(profile, request);
+    const ContinuationRule rule = continuation_rule(profile, request, progress.structure_op);
     const bool wide = request.width == Width::k64;
     Encoded out{.registers = {.number = request.number, .args = request.args}};
     auto& args = out.registers.args;
@@ -233,9 +265,14 @@ Encoded encode_continuation(const Profile& profile, const Request& request, Cont
         const std::uint64_t at = structure + (wide ? step.offset_64 : step.offset_32);
         const auto per_unit =
             static_cast<std::uint64_t>(std::int64_t{wide ? step.per_unit_64 : step.per_unit_32});
-        out.changes[out.change_count++] = {.at = wide ? at : at & UINT32_MAX,
-                                           .bytes = wide ? step.bytes_64 : step.bytes_32,
-                                           .delta = units_of_entry * per_unit};
+        const std::uint64_t count = step.counts == StructStep::Counts::kGroups
+                                        ? std::uint64_t{progress.groups_done}
+                                        : units_of_entry;
+        out.changes[out.change_count++] = {
+            .at = wide ? at : at & UINT32_MAX,
+            .bytes = wide ? step.bytes_64 : step.bytes_32,
+            .delta = count * per_unit,
+            .replaces = step.counts == StructStep::Counts::kPlaceInIt};
     }
     return out;
 }

@@ -28,9 +28,15 @@ enum class ContinuationClass : std::uint8_t {
 // A member of the guest's structure that moves along: it grows by `per_unit` for each unit done in
 // this entry (subtracts when negative).
 struct StructStep {
+    enum class Counts : std::uint8_t {
+        kUnits,      // the units of this entry are added
+        kGroups,     // Continue::groups_done is added
+        kPlaceInIt,  // the units become the member's value
+    };
     std::uint8_t offset_32 = 0, offset_64 = 0;
     std::uint8_t bytes_32 = 0, bytes_64 = 0;
     std::int8_t per_unit_32 = 0, per_unit_64 = 0;
+    Counts counts = Counts::kUnits;
 };
 
 struct ContinuationRule {
@@ -47,15 +53,17 @@ struct ContinuationRule {
     std::span<const StructStep> steps{};
 };
 
-// How the operation that `request` names continues under `profile`.
-ContinuationRule continuation_rule(const Profile& profile, const Request& request);
+// How the operation that `request` names continues under `profile`. `structure_op`: as in Continue.
+ContinuationRule continuation_rule(const Profile& profile, const Request& request,
+                                   std::uint32_t structure_op = 0);
 
 // One change to the guest's structure, at the caller's width: `delta` is added to the member, in
-// its own size.
+// its own size, or replaces it.
 struct StructChange {
     std::uint64_t at = 0;  // linear address
     std::uint8_t bytes = 0;
     std::uint64_t delta = 0;
+    bool replaces = false;
     bool operator==(const StructChange&) const = default;
 };
 

@@ -11,13 +11,15 @@ Domain::Domain(Ports& ports, vmm::GuestMemory& memory, DomainConfig config)
     : ports_(ports),
       memory_(memory),
       config_(std::move(config)),
+      profile_(with_quirks(*config_.profile, config_.quirks)),
+      quirks_{.mode = config_.quirks, .latched = false},
       shared_info_(ports, config_.vcpus),
       event_channels_(
           ports, shared_info_,
           {.vcpus = config_.vcpus, .max_port = config_.max_event_port, .domid = config_.domid}),
       physmap_(ports, memory, config_.memory),
       memory_map_(config_.memory_map),
-      params_(*config_.profile),
+      params_(profile_),
       grants_(config_.max_grant_frames),
       vcpus_(config_.vcpus) {
     vcpus_[0].runstate.now.state = Runstate::kRunning;

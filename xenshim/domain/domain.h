@@ -15,6 +15,7 @@
 #include "xenshim/domain/event_channels.h"
 #include "xenshim/domain/grant_table.h"
 #include "xenshim/domain/memory_map.h"
+#include "xenshim/domain/legacy_quirks.h"
 #include "xenshim/domain/params.h"
 #include "xenshim/domain/physmap.h"
 #include "xenshim/domain/ports.h"
@@ -31,6 +32,10 @@ struct DomainConfig {
     std::array<std::uint8_t, 16> uuid{};
     MemoryMap::State memory_map;
     Physmap::Accounts memory{};
+    QuirkMode quirks = QuirkMode::kAuto;
+    // The guest may call the device model's operations, on itself (for testing: on Xen only the
+    // domain that emulates its devices may).
+    bool device_model = false;
 };
 
 // Timers of one vCPU, in system time; 0: off. Changed only by the thread that runs the vCPU, but
@@ -85,7 +90,8 @@ class Domain {
     Domain(Ports& ports, vmm::GuestMemory& memory, DomainConfig config);
 
     const DomainConfig& config() const { return config_; }
-    const abi::Profile& profile() const { return *config_.profile; }
+    const abi::Profile& profile() const { return profile_; }
+    LegacyQuirks& quirks() { return quirks_; }
     Ports& ports() { return ports_; }
     vmm::GuestMemory& memory() { return memory_; }
     SharedInfo& shared_info() { return shared_info_; }
@@ -151,6 +157,8 @@ class Domain {
     Ports& ports_;
     vmm::GuestMemory& memory_;
     const DomainConfig config_;
+    const abi::Profile profile_;
+    LegacyQuirks quirks_;
     SharedInfo shared_info_;
     EventChannels event_channels_;
     Physmap physmap_;

@@ -41,6 +41,7 @@ std::uint64_t Physmap::until_own_locked(std::uint64_t gfn, std::uint64_t most) c
 }
 
 void Physmap::clear_locked(std::uint64_t gfn) {
+    types_.set(gfn, MemType::kRamRw);  // whatever comes there next
     switch (kind_locked(gfn)) {
         case Kind::kNothing: return;
         case Kind::kOwn: {
@@ -157,6 +158,7 @@ GuestResult<void> Physmap::place_own_locked(std::uint32_t page, std::uint64_t gf
     const Kind before = kind_locked(gfn);
     if (before != Kind::kNothing && !ports_.in_slot(gfn)) clear_locked(gfn);
     if (!show_locked(gfn, page)) return refuse(XEN_ENOMEM);
+    types_.set(gfn, MemType::kRamRw);
     if (ports_.in_slot(gfn)) {
         if (before == Kind::kOwn) {
             gfn_of_[own_at_[gfn]] = kNoGfn;
@@ -167,6 +169,7 @@ GuestResult<void> Physmap::place_own_locked(std::uint32_t page, std::uint64_t gf
         memory_.set_hole(gfn, false);
     }
     if (old != kNoGfn) {
+        types_.set(old, MemType::kRamRw);
         own_at_.erase(old);
         hide_locked(old);
         if (ports_.in_slot(old)) memory_.set_hole(old, true);
@@ -219,6 +222,30 @@ bool Physmap::free_touched(std::uint64_t gfn) {
 bool Physmap::has_ram(std::uint64_t gfn) const {
     const std::scoped_lock lock(mutex_);
     return kind_locked(gfn) == Kind::kRam;
+}
+
+MemType Physmap::mem_type(std::uint64_t gfn) const {
+    const std::scoped_lock lock(mutex_);
+    return kind_locked(gfn) == Kind::kNothing ? MemType::kMmioDm : types_.at(gfn);
+}
+
+bool Physmap::set_mem_type(std::uint64_t gfn, MemType type) {
+    const std::scoped_lock lock(mutex_);
+    const bool mapped = kind_locked(gfn) != Kind::kNothing;
+    const bool is_ram = mapped && types_.at(gfn) != MemType::kMmioDm;
+    if (!is_ram && type != MemType::kMmioDm) return false;
+    if (mapped) types_.set(gfn, type);
+    return true;
+}
+
+void Physmap::mark_modified(std::uint64_t gfn) {
+    const std::scoped_lock lock(mutex_);
+    if (kind_locked(gfn) != Kind::kNothing) ++modified_;
+}
+
+std::uint64_t Physmap::modified_pages() const {
+    const std::scoped_lock lock(mutex_);
+    return modified_;
 }
 
 bool Physmap::is_mapped(std::uint64_t gfn) const {

@@ -17,6 +17,7 @@
 
 #include "vmm/memory/guest_memory.h"
 #include "xenshim/abi/errno.h"
+#include "xenshim/domain/page_types.h"
 #include "xenshim/domain/ports.h"
 
 namespace xenshim {
@@ -63,6 +64,13 @@ class Physmap {
     // gfns at or above this one do not exist: Xen's p2m has four levels, whatever the CPU can
     // address.
     static constexpr std::uint64_t kGfnLimit = std::uint64_t{1} << 36;
+    // What a device model may do with pages. A gfn where nothing is has the type mmio_dm.
+    MemType mem_type(std::uint64_t gfn) const;
+    // False: not from what is there now (XSA-92: RAM becomes anything, a hole only mmio_dm).
+    bool set_mem_type(std::uint64_t gfn, MemType type);
+    // A page that the device model wrote to. They are counted; nobody reads a log of them yet.
+    void mark_modified(std::uint64_t gfn);
+    std::uint64_t modified_pages() const;
 
   private:
     enum class Kind { kNothing, kRam, kOwn };
@@ -86,6 +94,8 @@ class Physmap {
     std::map<std::uint64_t, std::uint32_t> own_at_;  // gfn -> own page
     std::array<std::atomic<std::uint64_t>, kOwnPages> gfn_of_;
     std::set<std::uint64_t> outside_;  // RAM pages outside the slots
+    PageTypes types_;                  // of what is mapped
+    std::uint64_t modified_ = 0;
     // Grant frames whose gfn was given back: gone for good, as on Xen.
     std::bitset<kOwnPages> lost_;
 };

@@ -11,6 +11,7 @@ namespace {
 using namespace abi;
 
 constexpr std::array kHypercalls = {
+    HypercallRow{HYPERVISOR_platform_op, "platform_op", platform_op},
     HypercallRow{HYPERVISOR_memory_op, "memory_op", memory_op},
     HypercallRow{HYPERVISOR_multicall, "multicall", multicall},
     HypercallRow{HYPERVISOR_set_timer_op, "set_timer_op", set_timer_op},
@@ -19,10 +20,20 @@ constexpr std::array kHypercalls = {
     HypercallRow{HYPERVISOR_grant_table_op, "grant_table_op", grant_table_op},
     HypercallRow{HYPERVISOR_vm_assist, "vm_assist", vm_assist},
     HypercallRow{HYPERVISOR_vcpu_op, "vcpu_op", vcpu_op},
+    HypercallRow{HYPERVISOR_mmuext_op, "mmuext_op", mmuext_op},
+    HypercallRow{HYPERVISOR_xsm_op, "xsm_op", not_compiled_in},
     HypercallRow{HYPERVISOR_sched_op, "sched_op", sched_op},
     HypercallRow{HYPERVISOR_event_channel_op, "event_channel_op", event_channel_op},
     HypercallRow{HYPERVISOR_physdev_op, "physdev_op", physdev_op},
     HypercallRow{HYPERVISOR_hvm_op, "hvm_op", hvm_op},
+    HypercallRow{HYPERVISOR_sysctl, "sysctl", sysctl},
+    HypercallRow{HYPERVISOR_domctl, "domctl", domctl},
+    HypercallRow{HYPERVISOR_tmem_op, "tmem_op", tmem_op},
+    HypercallRow{HYPERVISOR_argo_op, "argo_op", not_compiled_in},
+    HypercallRow{HYPERVISOR_xenpmu_op, "xenpmu_op", xenpmu_op},
+    HypercallRow{HYPERVISOR_dm_op, "dm_op", dm_op},
+    HypercallRow{HYPERVISOR_hypfs_op, "hypfs_op", hypfs_op},
+    HypercallRow{HYPERVISOR_arch_1, "paging_domctl_cont", paging_domctl_cont},
 };
 
 constexpr std::size_t kNumbers = 64;
@@ -58,7 +69,7 @@ std::optional<Reissue> reissue(Call& call, const Continue& progress) {
         std::uint64_t value = 0;
         const auto bytes = std::as_writable_bytes(std::span(&value, 1)).first(change.bytes);
         if (!call.access().read({change.at}, bytes)) return std::nullopt;
-        value += change.delta;
+        value = change.replaces ? change.delta : value + change.delta;
         if (!call.access().write({change.at}, bytes)) return std::nullopt;
     }
     return encoded.registers;

@@ -17,5 +17,17 @@ abi::Outcome sched_op(Call& call);
 abi::Outcome event_channel_op(Call& call);
 abi::Outcome physdev_op(Call& call);
 abi::Outcome hvm_op(Call& call);
+abi::Outcome dm_op(Call& call);
+
+// privileged.cc: those that only refuse.
+abi::Outcome platform_op(Call& call);
+abi::Outcome mmuext_op(Call& call);
+abi::Outcome sysctl(Call& call);
+abi::Outcome domctl(Call& call);
+abi::Outcome tmem_op(Call& call);
+abi::Outcome xenpmu_op(Call& call);
+abi::Outcome hypfs_op(Call& call);
+abi::Outcome paging_domctl_cont(Call& call);
+abi::Outcome not_compiled_in(Call& call);
 
 }  // namespace xenshim

@@ -1,4 +1,5 @@
 // add_to_physmap, add_to_physmap_batch and remove_from_physmap.
+#include "xenshim/hypercall/legacy_quirks.h"
 #include "xenshim/hypercall/memory_op_parts.h"
 
 namespace xenshim::memory_ops {
@@ -90,7 +91,9 @@ Outcome add_to_physmap(Call& call, std::uint64_t start) {
     if (is_wild(call, start)) return Call::fail(XEN_EDOM);
     const auto want = call.read_wide<xen_add_to_physmap>(call.handle(1));
     if (!want) return Call::fail(want.error());
-    const Space space = space_of(call, want->space);
+    const auto number = map_space(call.domain(), want->domid, want->space);
+    if (!number) return Call::fail(number.error());
+    const Space space = space_of(call, *number);
     // Mapping another domain's page is the batch's business alone.
     if (space == Space::kForeign) return Call::fail(XEN_ENOSYS);
     if (const auto self = call.require_self(want->domid, XEN_EACCES); !self) {

@@ -89,6 +89,14 @@ constexpr std::array kRunOptions{
                   request.vm.profile = TRY(parse_profile(text, profiles));
                   return {};
               }},
+    XENOLITH_RUN_OPTION("quirks", "auto|xenserver|none",
+                        "what old XenServer Windows drivers need (default auto: as the profile "
+                        "has it)",
+                        vm.quirks, parse_quirks),
+    XENOLITH_RUN_OPTION("privileges", "none|dm",
+                        "let the guest do to itself what a device model does to it, for testing "
+                        "(default none)",
+                        vm.privileges, parse_privileges),
     XENOLITH_RUN_OPTION("preempt", "none|always|every:N|at:K[,K...]",
                         "interrupt long hypercalls after every unit of work, after every N, or "
                         "before units K (default none: only when there is a reason)",

@@ -82,6 +82,15 @@ constexpr std::array<Named<TransportChoice>, 3> kTransports{{
     {"kvm-xen", TransportChoice::kKvmXen},
     {"portable", TransportChoice::kPortable},
 }};
+constexpr std::array<Named<QuirkChoice>, 3> kQuirks{{
+    {"auto", QuirkChoice::kAuto},
+    {"xenserver", QuirkChoice::kXenServer},
+    {"none", QuirkChoice::kNone},
+}};
+constexpr std::array<Named<PrivilegeChoice>, 2> kPrivileges{{
+    {"none", PrivilegeChoice::kNone},
+    {"dm", PrivilegeChoice::kDeviceModel},
+}};
 constexpr std::array<Named<ShutdownAction>, 2> kActions{{
     {"destroy", ShutdownAction::kDestroy},
     {"restart", ShutdownAction::kRestart},
@@ -94,6 +103,12 @@ std::string_view to_string(GuestType type) {
 }
 std::string_view to_string(TransportChoice transport) {
     return name_of(transport, kTransports);
+}
+std::string_view to_string(QuirkChoice quirks) {
+    return name_of(quirks, kQuirks);
+}
+std::string_view to_string(PrivilegeChoice privileges) {
+    return name_of(privileges, kPrivileges);
 }
 std::string_view to_string(ShutdownAction action) {
     return name_of(action, kActions);
@@ -286,6 +301,14 @@ Result<GuestType> parse_guest_type(std::string_view text) {
 
 Result<TransportChoice> parse_transport(std::string_view text) {
     return parse_choice(text, kTransports);
+}
+
+Result<QuirkChoice> parse_quirks(std::string_view text) {
+    return parse_choice(text, kQuirks);
+}
+
+Result<PrivilegeChoice> parse_privileges(std::string_view text) {
+    return parse_choice(text, kPrivileges);
 }
 
 Result<ShutdownAction> parse_action(std::string_view text) {

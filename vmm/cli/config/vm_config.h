@@ -33,6 +33,11 @@ inline constexpr std::uint32_t kCpuidBase = 0x40000000;
 
 enum class GuestType { kPvh, kHvm };
 enum class TransportChoice { kAuto, kKvmXen, kPortable };
+// XenServer's legacy Windows drivers: what they need as the profile has it, always, or never.
+enum class QuirkChoice { kAuto, kXenServer, kNone };
+// What a guest may do that on Xen only another domain could: nothing, or (for testing) what its
+// device model does.
+enum class PrivilegeChoice { kNone, kDeviceModel };
 enum class ShutdownAction { kDestroy, kRestart };
 
 struct BootModule {
@@ -72,6 +77,8 @@ struct VmConfig {
     std::string console_file;  // empty: stdio
     TransportChoice transport = TransportChoice::kAuto;
     std::string profile = "xen-4.17";
+    QuirkChoice quirks = QuirkChoice::kAuto;
+    PrivilegeChoice privileges = PrivilegeChoice::kNone;
     PreemptChoice preempt;
     std::uint32_t preempt_after_us = 100;  // the longest that a hypercall keeps its vCPU
     std::uint32_t cpuid_base = kCpuidBase;
@@ -92,6 +99,8 @@ Result<void> check_complete(const VmConfig& vm);
 
 std::string_view to_string(GuestType type);
 std::string_view to_string(TransportChoice transport);
+std::string_view to_string(QuirkChoice quirks);
+std::string_view to_string(PrivilegeChoice privileges);
 std::string_view to_string(ShutdownAction action);
 
 // Each takes the text of one value and answers the value, or an error that shows the text and says
@@ -115,6 +124,8 @@ Result<BootModule> parse_module(std::string_view text);    // FILE[,CMDLINE]
 Result<Uuid> parse_uuid(std::string_view text);
 Result<GuestType> parse_guest_type(std::string_view text);
 Result<TransportChoice> parse_transport(std::string_view text);
+Result<QuirkChoice> parse_quirks(std::string_view text);
+Result<PrivilegeChoice> parse_privileges(std::string_view text);
 Result<ShutdownAction> parse_action(std::string_view text);
 // The table of profiles lives in xenshim/abi, which this folder does not see: the caller brings
 // the names.

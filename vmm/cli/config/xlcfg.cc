@@ -118,6 +118,8 @@ constexpr std::array kSimpleKeys{
     XENOLITH_SIMPLE_KEY("domid", domid, parse_domid),
     XENOLITH_SIMPLE_KEY("console", console_file, parse_console),
     XENOLITH_SIMPLE_KEY("transport", transport, parse_transport),
+    XENOLITH_SIMPLE_KEY("quirks", quirks, parse_quirks),
+    XENOLITH_SIMPLE_KEY("privileges", privileges, parse_privileges),
     XENOLITH_SIMPLE_KEY("preempt", preempt, parse_preempt),
     XENOLITH_SIMPLE_KEY("preempt_after", preempt_after_us, parse_preempt_after),
     XENOLITH_SIMPLE_KEY("cpuid_base", cpuid_base, parse_cpuid_base),

@@ -69,7 +69,9 @@ TEST(RunOptions, EveryOption) {
                                      "4",          "--console",
                                      "file:out",   "--transport",
                                      "kvm-xen",    "--profile",
-                                     "xen-4.5",    "--preempt",
+                                     "xen-4.5",    "--quirks",
+                                     "xenserver",  "--privileges",
+                                     "dm",         "--preempt",
                                      "every:2",    "--on-reboot",
                                      "restart",    "--log",
                                      "debug",      "--log-file",
@@ -88,6 +90,8 @@ TEST(RunOptions, EveryOption) {
     want.vm.console_file = "out";
     want.vm.transport = TransportChoice::kKvmXen;
     want.vm.profile = "xen-4.5";
+    want.vm.quirks = QuirkChoice::kXenServer;
+    want.vm.privileges = PrivilegeChoice::kDeviceModel;
     want.vm.preempt.every = 2;
     want.vm.on_reboot = ShutdownAction::kRestart;
     want.vm.domid = 5;
@@ -173,6 +177,8 @@ TEST(RunOptions, Mistakes) {
         {{"--kernel=k", "--module=,x"}, "--module: a file name cannot be empty"},
         {{"--kernel=k", "--console=tty"}, "--console: 'tty' is not stdio or file:PATH"},
         {{"--kernel=k", "--transport=pio"}, "--transport: 'pio' is not auto, kvm-xen or portable"},
+        {{"--kernel=k", "--quirks=xen"}, "--quirks: 'xen' is not auto, xenserver or none"},
+        {{"--kernel=k", "--privileges=all"}, "--privileges: 'all' is not none or dm"},
         {{"--kernel=k", "--profile=xen-4.1"}, "--profile: 'xen-4.1' is not a profile"},
         {{"--kernel=k", "--preempt=every:0"}, "--preempt: '0' is out of range"},
         {{"--kernel=k", "--preempt=7"},

@@ -216,6 +216,12 @@ TEST(Names, RoundTrip) {
          {TransportChoice::kAuto, TransportChoice::kKvmXen, TransportChoice::kPortable}) {
         EXPECT_EQ(*parse_transport(to_string(transport)), transport);
     }
+    for (const auto quirks : {QuirkChoice::kAuto, QuirkChoice::kXenServer, QuirkChoice::kNone}) {
+        EXPECT_EQ(*parse_quirks(to_string(quirks)), quirks);
+    }
+    for (const auto privileges : {PrivilegeChoice::kNone, PrivilegeChoice::kDeviceModel}) {
+        EXPECT_EQ(*parse_privileges(to_string(privileges)), privileges);
+    }
     for (const auto action : {ShutdownAction::kDestroy, ShutdownAction::kRestart}) {
         EXPECT_EQ(*parse_action(to_string(action)), action);
     }

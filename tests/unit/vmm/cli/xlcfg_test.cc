@@ -60,6 +60,8 @@ TEST(XlKeys, EveryKeyThatWeImplement) {
         max_event_channels = 4096
         max_grant_frames = 32
         abi_profile = "xen-4.5"
+        quirks = "none"
+        privileges = "dm"
         transport = "portable"
         preempt = "every:3"
         console = "file:/tmp/log"
@@ -81,6 +83,8 @@ TEST(XlKeys, EveryKeyThatWeImplement) {
     want.max_event_channels = 4096;
     want.max_grant_frames = 32;
     want.profile = "xen-4.5";
+    want.quirks = QuirkChoice::kNone;
+    want.privileges = PrivilegeChoice::kDeviceModel;
     want.transport = TransportChoice::kPortable;
     want.preempt.every = 3;
     want.console_file = "/tmp/log";

@@ -1,0 +1,41 @@
+// The types that a device model gave to pages (HVMOP_set_mem_type, XEN_DMOP_set_mem_type). Two bits
+// for each page that is not plain RAM any more, in pieces of 256 pages: a guest that changes every
+// page of its own makes us spend a quarter of a byte on each.
+//
+// They are what get_mem_type answers. KVM does not enforce them: a page of type ram_ro can be
+// written, and one of type mmio_dm goes on being RAM.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+
+namespace xenshim {
+
+// hvmmem_type_t.
+enum class MemType : std::uint8_t { kRamRw = 0, kRamRo = 1, kMmioDm = 2 };
+
+class PageTypes {
+  public:
+    MemType at(std::uint64_t gfn) const {
+        const auto piece = pieces_.find(gfn / kPagesInPiece);
+        if (piece == pieces_.end()) return MemType::kRamRw;
+        return static_cast<MemType>(piece->second[byte_of(gfn)] >> shift_of(gfn) & kMask);
+    }
+    void set(std::uint64_t gfn, MemType type) {
+        if (type == MemType::kRamRw && !pieces_.contains(gfn / kPagesInPiece)) return;
+        auto& byte = pieces_[gfn / kPagesInPiece][byte_of(gfn)];
+        byte = static_cast<std::uint8_t>((byte & ~(kMask << shift_of(gfn))) |
+                                         (static_cast<unsigned>(type) << shift_of(gfn)));
+    }
+
+  private:
+    static constexpr unsigned kPagesInPiece = 256, kPagesInByte = 4, kMask = 3;
+    static std::size_t byte_of(std::uint64_t gfn) { return gfn % kPagesInPiece / kPagesInByte; }
+    static unsigned shift_of(std::uint64_t gfn) {
+        return static_cast<unsigned>(gfn % kPagesInByte) * 2;
+    }
+    std::map<std::uint64_t, std::array<std::uint8_t, kPagesInPiece / kPagesInByte>> pieces_;
+};
+
+}  // namespace xenshim
