@@ -14,6 +14,11 @@ constexpr auto kPrivileged = Standing::kPrivileged;
 constexpr auto kAbsent = Standing::kAbsent;
 constexpr auto kDevice = Condition::kHvmDeviceOps;
 
+constexpr std::string_view kOnItself =
+    "Xen 3.x let a guest do this to itself, without a limit on its range; here only --privileges "
+    "dm "
+    "does, under any profile, and KVM does not enforce what it asks for";
+
 constexpr std::array kHypercalls = {
     Hypercall{HYPERVISOR_platform_op, "platform_op", kPrivileged},
     Hypercall{HYPERVISOR_memory_op, "memory_op"},
@@ -37,7 +42,9 @@ constexpr std::array kHypercalls = {
     Hypercall{HYPERVISOR_tmem_op, "tmem_op", kPrivileged},
     Hypercall{HYPERVISOR_argo_op, "argo_op", kAbsent},
     Hypercall{HYPERVISOR_xenpmu_op, "xenpmu_op", kPrivileged},
-    Hypercall{HYPERVISOR_dm_op, "dm_op", kPrivileged},
+    Hypercall{HYPERVISOR_dm_op, "dm_op", kPrivileged,
+              "--privileges dm grants modified_memory and set_mem_type alone, on the guest itself; "
+              "KVM does not enforce the types, and nobody reads a log of modified pages"},
     Hypercall{HYPERVISOR_hypfs_op, "hypfs_op", kPrivileged},
     Hypercall{HYPERVISOR_arch_1, "paging_domctl_cont", kPrivileged},
 };
@@ -198,9 +205,9 @@ constexpr std::array kOperations = {
     Operation{kHvm, HVMOP_track_dirty_vram, "HVMOP_track_dirty_vram", V(3, 3), kForever,
               kPrivileged, kDevice},
     Operation{kHvm, HVMOP_modified_memory, "HVMOP_modified_memory", V(3, 3), kForever, kPrivileged,
-              kDevice},
+              kDevice, kOnItself},
     Operation{kHvm, HVMOP_set_mem_type, "HVMOP_set_mem_type", V(3, 4), kForever, kPrivileged,
-              kDevice},
+              kDevice, kOnItself},
     Operation{kHvm, HVMOP_pagetable_dying, "HVMOP_pagetable_dying", V(4, 1)},
     Operation{kHvm, HVMOP_get_time, "HVMOP_get_time", V(4, 0)},
     Operation{kHvm, HVMOP_xentrace, "HVMOP_xentrace", V(4, 0)},

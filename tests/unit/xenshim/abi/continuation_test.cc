@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "xenshim/abi/numbers.h"
+#include "xenshim/abi/other_numbers.h"
 #include "xenshim/abi/structs.h"
 
 namespace xenshim::abi {
@@ -98,6 +99,60 @@ TEST_P(Continuation, ARestartChangesNothing) {
     const Reissue again = encode(r, 3);
     EXPECT_EQ(again.number, r.number);
     EXPECT_EQ(again.args, r.args);
+}
+
+// dm_op restarts; what its first buffer holds moves.
+TEST_P(Continuation, DmOpsProgressIsInItsBuffer) {
+    const Request r = request(HYPERVISOR_dm_op, {0x7ff0, 2, pointer(), 0x1234, ~0ull});
+    EXPECT_EQ(continuation_rule(xen_417(), r).kind, ContinuationClass::kRestart);
+    const std::uint64_t at = wide() ? 0xffff'8880'0000'1000 : 0xffff'fff8;
+    const auto wrapped = [&](std::uint64_t offset) {
+        return wide() ? at + offset : (at + offset) & UINT32_MAX;
+    };
+    const Encoded type = encode_continuation(
+        xen_417(), r, {.units_done = 256, .structure = at, .structure_op = XEN_DMOP_set_mem_type});
+    EXPECT_EQ(type.registers.args, r.args);
+    EXPECT_EQ(type.change_count, 2u);
+    EXPECT_EQ(type.changes[0], (StructChange{wrapped(8), 4, 0 - 256ull, false}));
+    EXPECT_EQ(type.changes[1], (StructChange{wrapped(16), 8, 256, false}));
+    const Encoded modified = encode_continuation(xen_417(), r,
+                                                 {.units_done = 17,
+                                                  .structure = at,
+                                                  .structure_op = XEN_DMOP_modified_memory,
+                                                  .groups_done = 3});
+    EXPECT_EQ(modified.registers.args, r.args);
+    EXPECT_EQ(modified.change_count, 2u);
+    EXPECT_EQ(modified.changes[0], (StructChange{wrapped(8), 4, 0 - 3ull, false}));
+    EXPECT_EQ(modified.changes[1], (StructChange{wrapped(12), 4, 17, true}));
+}
+
+// modified_memory and set_mem_type: the whole history of one operation's classes.
+TEST_P(Continuation, HvmOpsProgressMovedThreeTimes) {
+    for (const Profile& profile : profiles()) {
+        for (const std::uint64_t op : {HVMOP_modified_memory, HVMOP_set_mem_type}) {
+            const Request r = request(HYPERVISOR_hvm_op, {op, pointer(), 1, 2, 3});
+            const ContinuationRule rule = continuation_rule(profile, r);
+            const auto kind = !profile.since(4, 0)     ? ContinuationClass::kNone
+                              : !profile.since(4, 5)   ? ContinuationClass::kStruct
+                              : profile.hvm_device_ops ? ContinuationClass::kUnshiftedCursor
+                                                       : ContinuationClass::kNone;
+            EXPECT_EQ(rule.kind, kind) << profile.name;
+            if (kind == ContinuationClass::kStruct) {
+                // Until 4.4 every page was asked after, and {first_pfn @8, nr @16} had 64 bits.
+                EXPECT_EQ(rule.granularity, 1u) << profile.name;
+                const Encoded out = encode_continuation(profile, r, {.units_done = 5});
+                EXPECT_EQ(out.registers.args, r.args) << profile.name;
+                ASSERT_EQ(out.change_count, 2u) << profile.name;
+                EXPECT_EQ(out.changes[0], (StructChange{pointer() + 8, 8, 5, false}));
+                EXPECT_EQ(out.changes[1], (StructChange{pointer() + 16, 8, 0 - 5ull, false}));
+            } else if (kind == ContinuationClass::kUnshiftedCursor) {
+                EXPECT_EQ(rule.granularity, 256u) << profile.name;
+                const Encoded out = encode_continuation(profile, r, {.units_done = 0x2400});
+                EXPECT_EQ(out.registers.args[0], 0x2400 | op) << profile.name;
+                EXPECT_EQ(out.change_count, 0u);
+            }
+        }
+    }
 }
 
 TEST_P(Continuation, EverythingElseNeverContinues) {

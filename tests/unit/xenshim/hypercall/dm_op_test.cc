@@ -270,6 +270,32 @@ TEST_P(DmOp, ModifiedMemoryStopsInItsBuffer) {
     }
 }
 
+// XSA-145: stopped inside a multicall, the entry is the one that goes on.
+TEST_P(DmOp, Xsa145InsideAMulticall) {
+    TestDomain guest(GetParam(), under("xen-4.17", true, 1));
+    const vmm::Gva at = guest.put(SetMemType{.op = {600, 1, 0, kFirst}});
+    const vmm::Gva buffers = put_buffers(guest, {{at, sizeof(SetMemType)}});
+    const vmm::Gva list = guest.put_wide<multicall_entry>(
+        {HYPERVISOR_dm_op, 0x77, {DOMID_SELF, 1, buffers.value, 4, 5, 6}});
+    const Request r = guest.request(HYPERVISOR_multicall, {list.value, 1});
+    for (const std::uint32_t done : {256u, 512u}) {
+        const Reply reply = guest.enter(r);
+        const auto* again = std::get_if<Reissue>(&reply);
+        ASSERT_NE(again, nullptr);
+        EXPECT_EQ(again->args, r.args);
+        const auto entry = guest.get_wide<multicall_entry>(list);
+        EXPECT_EQ(entry.result, std::uint64_t{HYPERVISOR_dm_op});
+        EXPECT_EQ(entry.args,
+                  (std::array<std::uint64_t, 6>{DOMID_SELF, 1, buffers.value, 4, 5, 6}));
+        EXPECT_EQ(guest.get<SetMemType>(at).op.nr, 600 - done);
+        EXPECT_EQ(guest.get<SetMemType>(at).op.first_pfn, kFirst + done);
+    }
+    EXPECT_EQ(TestDomain::result_of(guest.enter(r)), 0);
+    EXPECT_EQ(guest.get_wide<multicall_entry>(list).result, 0u);
+    EXPECT_EQ(guest.domain.physmap().mem_type(kFirst + 599), MemType::kRamRo);
+    EXPECT_EQ(guest.domain.physmap().mem_type(kFirst + 600), MemType::kRamRw);
+}
+
 TEST_P(DmOp, AParkedFrameIsFinishedByAnotherVcpu) {
     TestDomain::Options first = under("xen-4.17", true, 1);
     TestDomain guest(GetParam(), first);

@@ -11,6 +11,7 @@ namespace xenshim {
 namespace {
 
 using namespace abi;
+using fakes::FakePorts;
 using fakes::TestDomain;
 
 constexpr std::int64_t kFault = -XEN_EFAULT, kInval = -XEN_EINVAL, kNosys = -XEN_ENOSYS,
@@ -375,6 +376,74 @@ TEST_P(HvmOpOf, Xsa27EveryStopIsTheReleasesOwnAndLosesNothing) {
                     ASSERT_EQ(type_of(guest, gfn), in ? 1 : 0) << profile << " " << gfn;
                 }
             }
+        }
+    }
+}
+
+// XSA-264, XSA-290: whatever the range is, an event for this vCPU ends the entry at the next place
+// where the encoding can say so, and each entry gets on.
+TEST_P(HvmOpOf, Xsa264AndXsa290APendingEventEndsTheEntry) {
+    for (const auto profile : hvm_profiles()) {
+        TestDomain guest(GetParam(), as_device_model(profile));
+        guest.requests = 1;
+        const bool in_register = guest.domain.profile().hvm_memory_progress == Progress::kRegister;
+        const std::uint64_t step = in_register ? 256 : 1;
+        constexpr std::uint32_t kAllRam = FakePorts::kRamPages;
+        const Request r = guest.request(
+            HYPERVISOR_hvm_op, {HVMOP_modified_memory, put_range(guest, 0, kAllRam, 0).value});
+        const Reply reply = guest.enter(r);
+        ASSERT_TRUE(std::holds_alternative<Reissue>(reply)) << profile;
+        EXPECT_EQ(guest.domain.physmap().modified_pages(), step) << profile;
+        Request again = r;
+        again.args = std::get<Reissue>(reply).args;
+        ASSERT_TRUE(std::holds_alternative<Reissue>(guest.enter(again))) << profile;
+        EXPECT_EQ(guest.domain.physmap().modified_pages(), 2 * step) << profile;
+    }
+}
+
+// XSA-89: nobody walks 4 G pages for an operation that is refused anyway.
+TEST_P(HvmOpOf, Xsa89SetMemAccessOfEveryPageIsRefusedAtOnce) {
+    TestDomain guest(GetParam(), as_device_model("xen-4.4"));
+    EXPECT_EQ(hvm(guest, HVMOP_set_mem_access,
+                  guest.put(xen_hvm_memory_range{DOMID_SELF, 0, 0xffff'ffff, 0}).value),
+              kPerm);
+}
+
+// XSA-111, XSA-454: a 32-bit caller's frame has no upper halves, however far the cursor is.
+TEST_P(HvmOpOf, Xsa111AndXsa454TheCursorStaysInTheCallersRegister) {
+    const Profile& profile = *find_profile("xen-4.7");
+    const Request r{.number = HYPERVISOR_hvm_op,
+                    .args = {HVMOP_set_mem_type, 0xffff'fff0, 0xffff'ffff, 0x8000'0000, 1},
+                    .width = Width::k32};
+    for (const std::uint64_t units : {0x100ull, 0x7fff'ff00ull, 0xffff'ff00ull}) {
+        const Reissue again = encode_continuation(profile, r, {.units_done = units}).registers;
+        EXPECT_EQ(again.args[0], units | HVMOP_set_mem_type);
+        EXPECT_EQ(decode_hvm_op(profile, again.args[0]), (Command{HVMOP_set_mem_type, units}));
+        for (unsigned i = 1; i < 5; ++i) {
+            EXPECT_EQ(again.args[i], r.args[i]) << i;
+        }
+    }
+}
+
+// XSA-116: a domain that is at its end still answers, and nothing of it is used after it is gone.
+TEST_P(HvmOpOf, Xsa116ParametersOfADomainThatIsEnding) {
+    TestDomain guest(GetParam());
+    guest.domain.shutdown(SHUTDOWN_poweroff);
+    EXPECT_EQ(hvm(guest, HVMOP_set_param,
+                  guest.put(xen_hvm_param{DOMID_SELF, 0, HVM_PARAM_STORE_EVTCHN, 5}).value),
+              0);
+    EXPECT_EQ(guest.domain.params().peek(HVM_PARAM_STORE_EVTCHN), 5u);
+}
+
+// XSA-166, XSA-262: what is judged is what was read, once.
+TEST_P(HvmOpOf, Xsa166AndXsa262ArgumentsAreReadOnce) {
+    for (const auto profile : hvm_profiles()) {
+        for (const std::uint64_t op : {2, 3, 4, 6, 7, 8, 14, 15, 16, 17, 22}) {
+            TestDomain guest(GetParam(), as_device_model(profile));
+            const std::uint64_t at = words(guest, DOMID_SELF).value;
+            guest.access.forget();
+            hvm(guest, op, at);
+            EXPECT_FALSE(guest.access.looked_twice()) << profile << " " << op;
         }
     }
 }
