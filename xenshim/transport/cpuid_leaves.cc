@@ -60,12 +60,16 @@ void add_xen_leaves(std::vector<CpuidLeaf>& out, const CpuidRequest& r) {
         out.push_back({.function = base + 3, .index = 2, .indexed = true, .eax = r.tsc_khz});
     }
     if (profile.cpuid_max_leaf >= 4) {
+        // What a flag does not announce is zero: the vCPU's number came with 4.6, the domain's with
+        // 4.11.
+        constexpr std::uint32_t kVcpuIdPresent = 1u << 3, kDomidPresent = 1u << 4;
+        const std::uint32_t flags = profile.cpuid_hvm_flags;
         out.push_back({.function = base + 4,
                        .index = 0,
                        .indexed = true,
-                       .eax = profile.cpuid_hvm_flags,
-                       .ebx = r.vcpu,
-                       .ecx = r.domid});
+                       .eax = flags,
+                       .ebx = (flags & kVcpuIdPresent) != 0 ? r.vcpu : 0,
+                       .ecx = (flags & kDomidPresent) != 0 ? r.domid : 0u});
     }
     if (profile.cpuid_max_leaf >= 5) out.push_back({.function = base + 5});
 }

@@ -75,6 +75,28 @@ TEST_F(Cpuid, XensLeaves) {
     EXPECT_EQ(last.eax | last.ebx | last.ecx | last.edx, 0u);
 }
 
+TEST_F(Cpuid, EachProfileAnnouncesWhatItGives) {
+    for (const abi::Profile& profile : abi::profiles()) {
+        request.profile = &profile;
+        EXPECT_EQ(leaf(0x40000000).eax, 0x40000000 + profile.cpuid_max_leaf) << profile.name;
+        EXPECT_EQ(leaf(0x40000001).eax, std::uint32_t{profile.major} << 16 | profile.minor)
+            << profile.name;
+        const auto all = leaves();
+        const auto has = [&](std::uint32_t function) {
+            return std::any_of(all.begin(), all.end(),
+                               [&](const CpuidLeaf& l) { return l.function == function; });
+        };
+        for (std::uint32_t i = 0; i <= 6; ++i) {
+            EXPECT_EQ(has(0x40000000 + i), i <= profile.cpuid_max_leaf) << profile.name;
+        }
+        if (profile.cpuid_max_leaf < 4) continue;
+        const auto hvm = leaf(0x40000004);
+        EXPECT_EQ(hvm.eax, profile.cpuid_hvm_flags) << profile.name;
+        EXPECT_EQ(hvm.ebx, profile.since(4, 6) ? 1u : 0u) << profile.name;
+        EXPECT_EQ(hvm.ecx, profile.since(4, 11) ? 2u : 0u) << profile.name;
+    }
+}
+
 TEST_F(Cpuid, TheClocksLeavesAgreeWithXens) {
     EXPECT_EQ(leaf(0x40000003, 0).ebx, 0u);
     EXPECT_EQ(leaf(0x40000003, 0).ecx, 0x279d36u);
