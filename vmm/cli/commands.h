@@ -7,6 +7,7 @@ namespace vmm::cli {
 
 config::ExitStatus run(const config::Args& args);
 config::ExitStatus check(const config::Args& args);
+config::ExitStatus trace(const config::Args& args);
 config::ExitStatus version(const config::Args& args);
 // These speak to VMs that run, through their control sockets (verbs.cc).
 config::ExitStatus list(const config::Args& args);

@@ -20,6 +20,7 @@ constexpr config::Command kCommands[] = {
     {"destroy", "end a guest at once", destroy},
     {"check", "say what this host can do, and what to do about the rest", check},
     {"version", "print the version", version},
+    {"trace", "show what 'run --trace' recorded, or judge it for another profile", trace},
 };
 
 }  // namespace

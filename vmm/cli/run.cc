@@ -98,7 +98,7 @@ Result<std::unique_ptr<ControlPoint>> take_name(config::VmConfig& config, bool p
     return point;
 }
 
-Result<ExitStatus> run_vm(config::VmConfig config, bool paused) {
+Result<ExitStatus> run_vm(config::VmConfig config, bool paused, const std::string& trace_file) {
     // Before anything is opened for writing: it may be in use by the guest that has the name.
     const auto point = TRY(take_name(config, paused));
     Fd console_file;
@@ -118,9 +118,13 @@ Result<ExitStatus> run_vm(config::VmConfig config, bool paused) {
             console.in = -1;
         }
     }
+    // One trace for all lives of the guest. Whatever ends them, its destructor brings to the file
+    // what was recorded.
+    std::unique_ptr<xenshim::trace::Writer> trace;
+    if (!trace_file.empty()) trace = TRY(xenshim::trace::Writer::create(trace_file));
     const Fd signals = TRY(take_signals());
     for (;;) {
-        auto vm = TRY(Vm::create(config, console));
+        auto vm = TRY(Vm::create(config, console, trace.get()));
         // Only now: what was refused is told on a terminal as it was.
         if (console.escape && !raw) raw.emplace(STDIN_FILENO);
         const RunEnd end =
@@ -155,7 +159,7 @@ ExitStatus run(const config::Args& args) {
     for (const auto& warning : request->warnings) {
         log_warn("config", "%s", warning.c_str());
     }
-    const auto status = run_vm(request->vm, request->paused);
+    const auto status = run_vm(request->vm, request->paused, request->trace_file);
     return status ? *status : report(status.error());
 }
 

@@ -198,8 +198,8 @@ std::string start_time() {
 
 class VmImpl final : public Vm {
   public:
-    VmImpl(VmConfig config, const ConsoleFds& console)
-        : config_(std::move(config)), console_fds_(console) {}
+    VmImpl(VmConfig config, const ConsoleFds& console, xenshim::trace::Writer* trace)
+        : config_(std::move(config)), console_fds_(console), trace_(trace) {}
     ~VmImpl() override {
         // Threads first: everything below them is then nobody's but ours.
         if (machine_) {
@@ -224,6 +224,7 @@ class VmImpl final : public Vm {
 
     const VmConfig config_;
     const ConsoleFds console_fds_;
+    xenshim::trace::Writer* const trace_;
     std::vector<boot::MemoryMapEntry> map_;
     std::unique_ptr<Machine> machine_;
     std::unique_ptr<xenshim::XenPlatform> platform_;
@@ -306,6 +307,7 @@ Result<void> VmImpl::build_platform(const kvm::Kvm& kvm, const boot::BootInfo& b
                         .at = config_.preempt.at,
                         .after_us = config_.preempt_after_us};
     platform.cpuid_base = config_.cpuid_base;
+    platform.trace = trace_;
     platform.start = {.rip = boot_info.entry, .rbx = boot_info.start_info.value};
     platform.set_mtrrs = !is_hvm();
 
@@ -574,8 +576,9 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
 
 }  // namespace
 
-Result<std::unique_ptr<Vm>> Vm::create(const VmConfig& config, const ConsoleFds& console) {
-    auto vm = std::make_unique<VmImpl>(config, console);
+Result<std::unique_ptr<Vm>> Vm::create(const VmConfig& config, const ConsoleFds& console,
+                                       xenshim::trace::Writer* trace) {
+    auto vm = std::make_unique<VmImpl>(config, console, trace);
     TRY(vm->build());
     return std::unique_ptr<Vm>(std::move(vm));
 }

@@ -8,6 +8,7 @@
 #include "vmm/cli/config/exit_status.h"
 #include "vmm/cli/config/vm_config.h"
 #include "vmm/machine/machine.h"
+#include "xenshim/trace/writer.h"
 
 namespace vmm::cli {
 
@@ -41,9 +42,11 @@ class Vm {
     // Runs the guest until it ends or is ended. The console is drained before this returns.
     virtual Result<RunEnd> run(const RunControl& control) = 0;
 
-    // Reads every file and makes the machine; no vCPU runs yet.
+    // Reads every file and makes the machine; no vCPU runs yet. `trace`: where hypercalls are
+    // recorded; null: nowhere.
     static Result<std::unique_ptr<Vm>> create(const config::VmConfig& config,
-                                              const ConsoleFds& console);
+                                              const ConsoleFds& console,
+                                              xenshim::trace::Writer* trace);
 };
 
 }  // namespace vmm::cli

@@ -9,7 +9,10 @@
 // profile's in a corner (a past deadline with the "future" flag). SCHEDOP_poll cannot be had from
 // KVM: asked by VMCALL it treats it as a yield, or with its own event delivery on waits for ports
 // that are closed. So the page's sched_op stub traps by port on this transport too; a Linux that
-// calls inline gets a yield for its poll, which its spinlocks take for an early wake-up.
+// calls inline gets a yield for its poll, which its spinlocks take for an early wake-up. Nothing
+// else is answered by KVM: it knows neither a version word of ours, nor ports, nor timers. With a
+// trace, the inline call sites that we know trap by port as well; only yields and polls of a kernel
+// whose sites we do not know are then missing.
 #pragma once
 
 #include "xenshim/transport/xen_platform.h"

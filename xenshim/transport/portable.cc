@@ -25,12 +25,7 @@ PortableTransport::PortableTransport(vmm::Machine& machine, PlatformConfig platf
     : XenPlatform(machine, std::move(platform_config)), extra_(machine.vcpus()) {}
 
 vmm::Result<void> PortableTransport::set_up_transport() {
-    auto& memory = machine().memory().guest();
-    for (const InlineCallSite& site : config().call_sites) {
-        if (!memory.write(site.at, std::as_bytes(std::span(kPortTrap)))) {
-            return vmm::internal_error("a recorded call site lies outside guest memory");
-        }
-    }
+    TRY(trap_call_sites());
     for (unsigned v = 0; v < machine().vcpus(); ++v) {
         machine().vcpu(v).vcpu().open_statistics();  // for housekeeping_transport
     }

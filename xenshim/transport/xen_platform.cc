@@ -5,6 +5,7 @@
 #include "vmm/base/log.h"
 #include "xenshim/transport/cpuid_leaves.h"
 #include "xenshim/transport/hypercall_registers.h"
+#include "xenshim/transport/traced.h"
 
 namespace xenshim {
 
@@ -82,6 +83,16 @@ vmm::Result<void> XenPlatform::set_up(const vmm::kvm::Kvm& kvm) {
     domain_->shared_info().set_wall_clock(static_cast<std::uint64_t>(real.tv_sec),
                                           static_cast<std::uint32_t>(real.tv_nsec));
     TRY(machine_.vm().catch_msrs(config_.cpuid_base, 1));
+    if (config_.trace != nullptr) {
+        config_.trace->begin({.profile = config_.domain.profile,
+                              .transport = name(),
+                              .vcpus = machine_.vcpus(),
+                              .domid = config_.domain.domid,
+                              .legacy_quirks = config_.domain.profile->legacy_windows});
+        for (auto& vcpu : vcpus_) {
+            vcpu->recorder = &config_.trace->recorder(vcpu->thread.index());
+        }
+    }
     return set_up_transport();
 }
 
@@ -106,6 +117,20 @@ void XenPlatform::handle_msr(PerVcpu& vcpu) {
 }
 
 // ---- hypercalls ---------------------------------------------------------------------------------
+
+abi::Reply XenPlatform::run_traced(PerVcpu& vcpu, const abi::Request& request) {
+    return run_recorded(*vcpu.recorder, *domain_, vcpu.access, vcpu.preemption, vcpu.thread.index(),
+                        request);
+}
+
+vmm::Result<void> XenPlatform::trap_call_sites() {
+    for (const InlineCallSite& site : config_.call_sites) {
+        if (!machine_.memory().guest().write(site.at, std::as_bytes(std::span(kPortTrap)))) {
+            return vmm::internal_error("a recorded call site lies outside guest memory");
+        }
+    }
+    return {};
+}
 
 // Whether the instruction before `rip` is our trap: other writes to the port are a device's
 // business. An address that was found good once is remembered, so that the hot path is one

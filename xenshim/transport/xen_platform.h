@@ -14,6 +14,7 @@
 #include "vmm/memory/page_walk.h"
 #include "xenshim/domain/domain.h"
 #include "xenshim/hypercall/dispatcher.h"
+#include "xenshim/trace/writer.h"
 #include "xenshim/transport/hypercall_page.h"
 
 namespace xenshim {
@@ -30,8 +31,9 @@ struct PlatformConfig {
     PreemptPolicy preempt;
     std::uint32_t cpuid_base = 0x40000000;
     std::vector<InlineCallSite> call_sites;
-    vmm::kvm::FlatState start;  // of vCPU 0
-    bool set_mtrrs = false;     // as the PVH builder does: default type write-back
+    vmm::kvm::FlatState start;       // of vCPU 0
+    bool set_mtrrs = false;          // as the PVH builder does: default type write-back
+    trace::Writer* trace = nullptr;  // every hypercall goes there; null: none does
 };
 
 class XenPlatform : public vmm::Platform, protected Ports {
@@ -96,6 +98,7 @@ class XenPlatform : public vmm::Platform, protected Ports {
         vmm::VcpuThread& thread;
         Access access;
         Preemption preemption;
+        trace::Recorder* recorder = nullptr;
         std::optional<std::uint64_t> block_deadline_ns;
         bool blocked = false;
         std::array<std::uint64_t, 64> known_rip{};  // addresses right after a port trap
@@ -109,8 +112,13 @@ class XenPlatform : public vmm::Platform, protected Ports {
     // Runs a hypercall that a transport decoded; the reply is the transport's to write.
     abi::Reply run(PerVcpu& vcpu, const abi::Request& request) {
         vcpu.access.begin();
+        if (vcpu.recorder != nullptr) [[unlikely]]
+            return run_traced(vcpu, request);
         return run_hypercall(*domain_, vcpu.access, vcpu.preemption, vcpu.thread.index(), request);
     }
+    abi::Reply run_traced(PerVcpu& vcpu, const abi::Request& request);
+    // Makes the recorded call sites of the guest's kernel trap by kPortTrap.
+    vmm::Result<void> trap_call_sites();
     // Block{}: puts the vCPU to sleep; registers have their final values.
     void block(PerVcpu& vcpu, const abi::Block& until);
 

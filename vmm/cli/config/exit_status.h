@@ -11,6 +11,7 @@ namespace vmm::config {
 
 enum class ExitStatus : int {
     kPoweroff = 0,       // also: a command that did its job
+    kDiffers = 1,        // trace check: something differs
     kUserError = 2,      // an option, a file or an image that we refuse
     kInternalError = 3,  // our own mistake, or a host call that should not fail
     kHostCannot = 4,     // this host lacks something, `xenolith check` says what
@@ -28,8 +29,9 @@ struct ExitStatusRow {
 };
 
 // Every status once, for --help and for the check against the man page.
-inline constexpr std::array<ExitStatusRow, 10> kExitStatuses{{
+inline constexpr std::array<ExitStatusRow, 11> kExitStatuses{{
     {ExitStatus::kPoweroff, "the guest powered off"},
+    {ExitStatus::kDiffers, "of trace check: the other profile would treat a call differently"},
     {ExitStatus::kUserError, "an option, a file or an image was refused"},
     {ExitStatus::kInternalError, "internal error"},
     {ExitStatus::kHostCannot, "this host cannot do it"},

@@ -118,6 +118,9 @@ constexpr std::array kRunOptions{
                         log_level, log_level_of),
     XENOLITH_RUN_OPTION("log-file", "FILE", "append our own messages there, not to stderr",
                         log_file, parse_path),
+    XENOLITH_RUN_OPTION("trace", "FILE",
+                        "record every hypercall there ('xenolith trace --help' says more)",
+                        trace_file, parse_path),
     RunOption{"strict", nullptr, "refuse a GUEST.cfg with keys that we would ignore",
               [](const std::string&, Profiles, RunRequest& request) -> Result<void> {
                   request.strict = true;
@@ -163,6 +166,18 @@ po::options_description describe_run() {
                 option.help);
         }
     }
+    return options;
+}
+
+po::options_description describe_trace() {
+    po::options_description options = describe_help();
+    options.add_options()(
+        "profile", po::value<std::vector<std::string>>()->value_name("NAME")->composing(),
+        "check: the profile to compare with ('xenolith run --profile list' prints them all)");
+    options.add_options()("json", "stats, check: print JSON");
+    options.add_options()("stable",
+                          "show, stats, check: leave out times and addresses, so that two traces "
+                          "of one guest compare");
     return options;
 }
 
@@ -377,6 +392,66 @@ Result<RunRequest> parse_run(const Args& args, Profiles profiles) {
         }
     }
     if (!request.list_profiles) TRY(check_complete(request.vm));
+    return request;
+}
+
+std::string trace_help() {
+    return "Usage: xenolith trace show|stats|json|check [OPTIONS] FILE\n\n"
+           "Reads what 'xenolith run --trace FILE' recorded.\n\n"
+           "  show    one line per hypercall\n"
+           "  stats   sums by operation\n"
+           "  json    Chrome's trace format, for Perfetto and chrome://tracing\n"
+           "  check   each call that another profile would treat differently, and why\n\n" +
+           to_text(describe_trace()) + "\n" + exit_status_text();
+}
+
+Result<TraceRequest> parse_trace(const Args& args, Profiles profiles) {
+    using What = TraceRequest::What;
+    constexpr std::string_view kSeeHelp = " ('xenolith trace --help' says more)";
+    constexpr std::array<std::string_view, 4> kWhats{"show", "stats", "json", "check"};
+    const po::options_description options = describe_trace();
+    const Parsed parsed = TRY(CommandLine(options, "xenolith trace --help").parse(args));
+    TraceRequest request;
+    if (parsed.help) {
+        request.help = trace_help();
+        return request;
+    }
+    if (parsed.files.empty()) {
+        return user_error("xenolith trace: show, stats, json or check?" + std::string(kSeeHelp));
+    }
+    const std::string& word = parsed.files.front();
+    const auto known = std::ranges::find(kWhats, word);
+    if (known == kWhats.end()) {
+        return user_error("xenolith trace: " + in_quotes(word) + " is not " + one_of(kWhats) +
+                          hint(word, kWhats));
+    }
+    request.what = static_cast<What>(known - kWhats.begin());
+    const std::string command = "xenolith trace " + word;
+    if (parsed.files.size() != 2) {
+        return user_error(command + " takes one FILE, not " +
+                          std::to_string(parsed.files.size() - 1) + std::string(kSeeHelp));
+    }
+    request.file = parsed.files[1];
+    request.json = parsed.options.count("json") != 0;
+    request.stable = parsed.options.count("stable") != 0;
+    if (request.json && request.what != What::kStats && request.what != What::kCheck) {
+        return user_error("--json belongs to stats and check");
+    }
+    if (request.stable && request.what == What::kJson) {
+        return user_error("--stable belongs to show, stats and check");
+    }
+    const bool has_profile = parsed.options.count("profile") != 0;
+    if (has_profile != (request.what == What::kCheck)) {
+        return user_error(has_profile ? "--profile belongs to check"
+                                      : command + " needs --profile NAME");
+    }
+    if (has_profile) {
+        const auto& names = parsed.options["profile"].as<std::vector<std::string>>();
+        if (names.size() > 1) return user_error("--profile is given more than once");
+        const auto profile = parse_profile(names.front(), profiles);
+        if (!profile) return user_error("--profile: " + profile.error().what);
+        request.profile = *profile;
+    }
     return request;
 }
 

@@ -44,7 +44,8 @@ struct RunRequest {
     bool list_profiles = false;  // print them and end with status 0; no image need be named
     std::string config_file;     // empty: none was given
     LogLevel log_level = LogLevel::kWarn;
-    std::string log_file;  // empty: stderr
+    std::string log_file;    // empty: stderr
+    std::string trace_file;  // empty: no trace is taken
     bool strict = false;
     bool paused = false;
     // To be logged once the log level and file are in force.
@@ -53,6 +54,19 @@ struct RunRequest {
 // Reads GUEST.cfg too, if one is named. `profiles` are the names that --profile takes.
 Result<RunRequest> parse_run(const Args& args, std::span<const std::string_view> profiles);
 std::string run_help();
+
+// `xenolith trace`
+struct TraceRequest {
+    enum class What { kShow, kStats, kJson, kCheck };
+    std::string help;  // not empty: print it and end with status 0; nothing else is set
+    What what = What::kShow;
+    std::string file;
+    std::string profile;  // kCheck: the one to compare with
+    bool json = false;    // kStats, kCheck
+    bool stable = false;  // all but kJson
+};
+Result<TraceRequest> parse_trace(const Args& args, std::span<const std::string_view> profiles);
+std::string trace_help();
 
 // `check`, `version` and other commands that take nothing but --help: the text to print if that
 // was asked for, else an empty string.

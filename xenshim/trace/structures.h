@@ -1,0 +1,45 @@
+// The argument structures member by member, for showing: names and places at both widths, and what
+// kind of value each member holds. Handlers have their own (abi/structs.h); a test holds both
+// against Xen's headers.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace xenshim::trace {
+
+enum class Format : std::uint8_t {
+    kDecimal,
+    kSigned,
+    kHex,
+    kAddress,  // linear: where a guest's linker put something
+    kTime,     // ns; another one in every run
+    kDomid,
+    kSpace,   // XENMAPSPACE_*
+    kParam,   // HVM_PARAM_*
+    kReason,  // SHUTDOWN_*
+    kVirq,    // VIRQ_*
+    kText,    // characters, up to a zero
+    kBytes,
+};
+
+struct Field {
+    std::string_view name;
+    std::uint8_t at_32, bytes_32, at_64, bytes_64;
+    Format format = Format::kDecimal;
+};
+
+struct Structure {
+    std::string_view name;  // as in Xen's headers
+    std::uint8_t bytes_32, bytes_64;
+    std::span<const Field> fields;
+    bool array = false;  // argument 2 counts them
+};
+
+// What argument 1 (of vcpu_op, argument 2) of an operation points to; null: nothing that we can
+// show.
+const Structure* structure_of(std::uint64_t hypercall, std::uint64_t sub_op);
+std::span<const Structure* const> structures();
+
+}  // namespace xenshim::trace
