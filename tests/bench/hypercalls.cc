@@ -4,9 +4,11 @@
 // only what user space does between two KVM_RUNs differs.
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
+#include <unistd.h>
 
 #include "tests/bench/pairs.h"
 #include "tests/bench/raw_vm.h"
@@ -25,7 +27,18 @@ constexpr std::uint64_t kMemory = 2 << 20;
 constexpr std::uint64_t kArgument = 0x3000;
 constexpr std::uint16_t kPort = 0x10;
 
-enum Kind : std::size_t { kRaw, kRawAgain, kRawSync, kNull, kFeatures, kStatus, kKinds };
+enum Kind : std::size_t {
+    kRaw,
+    kRawAgain,
+    kRawSync,
+    // The machine's, one for each row of the guest's table.
+    kNull,
+    kFeatures,
+    kStatus,
+    kTraced,
+    kTracedFeatures,
+    kKinds,
+};
 
 struct Options {
     bool xen = false;
@@ -42,8 +55,11 @@ constexpr Row kRows[] = {
     {17, 0, {0, 0}},                  // xen_version(version)
     {17, 0, {6, kArgument}},          // xen_version(get_features)
     {32, 0, {5, kArgument + 0x100}},  // event_channel_op(status)
+    {17, 0, {0, 0}},                  // the first two once more, with a trace
+    {17, 0, {6, kArgument}},
 };
-constexpr std::uint64_t kExpected[] = {0x40011, 0, 0};
+constexpr std::uint64_t kExpected[] = {0x40011, 0, 0, 0x40011, 0};
+static_assert(std::size(kRows) == kKinds - kNull);
 
 void fill_memory(std::byte* memory, const xenshim::TrapInstruction& trap) {
     write_page_tables(memory);
@@ -61,8 +77,9 @@ void fill_memory(std::byte* memory, const xenshim::TrapInstruction& trap) {
 // blocks run in there, on the machine's own vCPU thread.
 class Schedule final : public vmm::PioDevice {
   public:
-    Schedule(vmm::Machine& machine, RawVm& raw, RawVm& synced, const Options& options)
-        : machine_(machine), raw_(raw), synced_(synced), options_(options) {}
+    Schedule(vmm::Machine& machine, xenshim::XenPlatform& platform, RawVm& raw, RawVm& synced,
+             const Options& options)
+        : machine_(machine), platform_(platform), raw_(raw), synced_(synced), options_(options) {}
 
     const char* name() const override { return "bench"; }
     std::span<const vmm::PortRange> ranges() const override { return ranges_; }
@@ -77,6 +94,7 @@ class Schedule final : public vmm::PioDevice {
             const Kind kind = order_[next_++];
             if (kind >= kNull) {
                 current_ = kind;
+                platform_.set_recording(0, kind == kTraced || kind == kTracedFeatures);
                 began_ = now();
                 return times_ << 8 | static_cast<std::uint32_t>(kind - kNull);
             }
@@ -103,7 +121,7 @@ class Schedule final : public vmm::PioDevice {
         if (!failure_.empty()) return false;
         if (rounds_ == 0 && !(start_raw(raw_) && start_raw(synced_))) return false;
         if (rounds_++ >= options_.rounds + kWarmUp) return false;
-        order_ = {kRaw, kRawAgain, kRawSync, kNull, kFeatures, kStatus};
+        order_ = {kRaw, kRawAgain, kRawSync, kNull, kFeatures, kStatus, kTraced, kTracedFeatures};
         std::shuffle(order_.begin(), order_.end(), random_);
         next_ = 0;
         return true;
@@ -141,6 +159,7 @@ class Schedule final : public vmm::PioDevice {
 
     static constexpr unsigned kWarmUp = 2;
     vmm::Machine& machine_;
+    xenshim::XenPlatform& platform_;
     RawVm& raw_;
     RawVm& synced_;
     const Options options_;
@@ -167,6 +186,14 @@ Result<void> measure(const Options& options) {
     TRY(machine->memory().add_region("guest-ram", vmm::Gpa{0}, kMemory));
     xenshim::PlatformConfig config;
     config.domain.profile = xenshim::abi::find_profile("xen-4.17");
+    std::string trace_file =
+        (std::getenv("TMPDIR") != nullptr ? std::string(std::getenv("TMPDIR")) : "/tmp") +
+        "/bench-trace-XXXXXX";
+    const vmm::Fd made(::mkstemp(trace_file.data()));
+    if (!made) return vmm::errno_error("mkstemp");
+    const auto trace = TRY(xenshim::trace::Writer::create(trace_file));
+    ::unlink(trace_file.c_str());
+    config.trace = trace.get();
     config.domain.memory_map = {{.base = 0, .size = kMemory, .type = 1}};
     std::unique_ptr<xenshim::XenPlatform> platform;
     auto trap = xenshim::kPortTrap;
@@ -203,7 +230,7 @@ Result<void> measure(const Options& options) {
         TRY(vm->set_start());
     }
 
-    Schedule schedule(*machine, *raw, *synced, options);
+    Schedule schedule(*machine, *platform, *raw, *synced, options);
     machine->pio().add(schedule);
     TRY(machine->start(*platform));
     const auto cause = machine->join();
@@ -234,6 +261,20 @@ Result<void> measure(const Options& options) {
            .control = control,
            .limit = {},
            .verdict = false});
+    print({.name = "null hypercall traced / not traced",
+           .numerator = schedule.times(kTraced),
+           .denominator = schedule.times(kNull),
+           .control = control,
+           .limit = {1.05, 1.10},
+           .verdict = verdict});
+    print({.name = "pointer: xen_version(get_features) traced / not traced",
+           .numerator = schedule.times(kTracedFeatures),
+           .denominator = schedule.times(kFeatures),
+           .control = control,
+           .limit = {1.05, 1.10},
+           .verdict = verdict});
+    std::printf("  calls that found no room in the trace's ring: %llu\n",
+                static_cast<unsigned long long>(trace->dropped()));
     for (const auto& [kind, name] : {std::pair{kFeatures, "xen_version(get_features) / null"},
                                      std::pair{kStatus, "event_channel_op(status) / null"}}) {
         print({.name = std::string("pointer: ") + name,

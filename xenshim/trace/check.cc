@@ -50,6 +50,10 @@ class Comparison {
     }
 
   private:
+    static constexpr const char* kMeansSomethingElse =
+        "a continuation in flight means something else there";
+    static constexpr const char* kIsRefused = "a continuation in flight is refused there: -ENOSYS";
+
     const Request& request() const { return call_.request; }
     void add(Reason reason, std::string what, std::string detail = {}) {
         found_.push_back({reason, std::move(what), std::move(detail)});
@@ -111,6 +115,10 @@ class Comparison {
             register_differs(number, here, there, request().args[0]);
             return;
         }
+        if (reissued_ && standing_there == Standing::kAbsent) {
+            add(Reason::kContinuation, kIsRefused, meaning(number, there));
+            return;
+        }
         if ((standing_here == Standing::kAbsent) != (standing_there == Standing::kAbsent)) {
             add_existence(Reason::kOperation, standing_there != Standing::kAbsent, "-ENOSYS");
             return;
@@ -129,8 +137,7 @@ class Comparison {
         const std::string detail = "register " + hex(value) + ": here " + meaning(number, here) +
                                    ", there " + meaning(number, there);
         if (reissued_) {
-            add(Reason::kContinuation, "a continuation in flight means something else there",
-                detail);
+            add(Reason::kContinuation, kMeansSomethingElse, detail);
         } else if (number == HYPERVISOR_memory_op &&
                    here_.memory_op_shift == there_.memory_op_shift) {
             add(Reason::kWidth,
@@ -151,17 +158,19 @@ class Comparison {
 
     // ---- continuations --------------------------------------------------------------------------
 
-    static std::string_view place_of(const ContinuationRule& rule) {
+    static std::string_view way_of(const ContinuationRule& rule) {
         switch (rule.kind) {
-            case ContinuationClass::kNone: return "nowhere: it runs to its end";
+            case ContinuationClass::kNone: return "it runs to its end";
             case ContinuationClass::kShiftedCursor:
-                return rule.steps.empty() ? "the sub-op register, shifted"
-                                          : "the sub-op register and the structure";
-            case ContinuationClass::kUnshiftedCursor: return "the sub-op register, as it is";
-            case ContinuationClass::kPointerAndCount: return "the pointer and the count";
-            case ContinuationClass::kStruct: return "the guest's structure";
-            case ContinuationClass::kOtherSubOp: return "another sub-op";
-            case ContinuationClass::kRestart: return "nothing: the call is made again";
+                return rule.steps.empty() ? "its progress is in the sub-op register, shifted"
+                                          : "its progress is in the register and the structure";
+            case ContinuationClass::kUnshiftedCursor:
+                return "its progress is in the sub-op register, as it is";
+            case ContinuationClass::kPointerAndCount:
+                return "its progress is in the pointer and the count";
+            case ContinuationClass::kStruct: return "its progress is in the guest's structure";
+            case ContinuationClass::kOtherSubOp: return "it goes on as another sub-op";
+            case ContinuationClass::kRestart: return "it is made again from its start";
         }
         return "?";
     }
@@ -172,8 +181,8 @@ class Comparison {
         const auto here = continuation_rule(here_, request());
         const auto there = continuation_rule(there_, request());
         if (here.kind != there.kind || here.steps.empty() != there.steps.empty()) {
-            add(Reason::kProgress, "its progress is kept in " + std::string(place_of(here)) +
-                                       " here; there in " + std::string(place_of(there)));
+            add(Reason::kProgress,
+                "here " + std::string(way_of(here)) + ", there " + std::string(way_of(there)));
         }
         if (!continues) return;
         Request next = request();
@@ -181,9 +190,11 @@ class Comparison {
         const std::uint64_t number = number_of(here_, next);
         const SubOp next_here = sub_op_of(here_, next), next_there = sub_op_of(there_, next);
         if (next_here.at != next_there.at) {
-            add(Reason::kContinuation, "a continuation in flight means something else there",
+            add(Reason::kContinuation, kMeansSomethingElse,
                 "register " + hex(next.args[0]) + ": here " + meaning(number, next_here) +
                     ", there " + meaning(number, next_there));
+        } else if (next_there.any && standing(there_, number, next_there) == Standing::kAbsent) {
+            add(Reason::kContinuation, kIsRefused, meaning(number, next_there));
         }
     }
 

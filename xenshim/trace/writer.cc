@@ -134,7 +134,8 @@ void Writer::begin(const Session& session) {
     append(std::as_bytes(std::span(&header, 1)));
     flush();
     for (unsigned v = 0; v < session.vcpus; ++v) {
-        recorders_.push_back(std::make_unique<Recorder>(*this, static_cast<std::uint16_t>(v)));
+        recorders_.push_back(
+            std::make_unique<Recorder>(*this, static_cast<std::uint16_t>(v), session.ring_bytes));
     }
     // Signals are for the main thread (a signalfd) and for the vCPUs.
     sigset_t all, before;

@@ -56,7 +56,8 @@ struct Captured {
 // A vCPU's end of the writer; for that vCPU's thread alone.
 class Recorder {
   public:
-    Recorder(Writer& writer, std::uint16_t vcpu) : writer_(writer), vcpu_(vcpu) {}
+    Recorder(Writer& writer, std::uint16_t vcpu, std::size_t ring_bytes)
+        : writer_(writer), vcpu_(vcpu), ring_(ring_bytes) {}
 
     // The host's TSC: a third of a clock read's cost, twice per call. The writer makes
     // nanoseconds of it.
@@ -82,6 +83,7 @@ struct Session {
     unsigned vcpus = 1;
     std::uint16_t domid = 1;
     bool legacy_quirks = false;
+    std::size_t ring_bytes = Ring::kDefaultBytes;  // for each vCPU
 };
 
 class Writer {

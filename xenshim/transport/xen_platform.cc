@@ -89,11 +89,15 @@ vmm::Result<void> XenPlatform::set_up(const vmm::kvm::Kvm& kvm) {
                               .vcpus = machine_.vcpus(),
                               .domid = config_.domain.domid,
                               .legacy_quirks = config_.domain.profile->legacy_windows});
-        for (auto& vcpu : vcpus_) {
-            vcpu->recorder = &config_.trace->recorder(vcpu->thread.index());
+        for (unsigned v = 0; v < machine_.vcpus(); ++v) {
+            set_recording(v, true);
         }
     }
     return set_up_transport();
+}
+
+void XenPlatform::set_recording(unsigned v, bool on) {
+    per_vcpu(v).recorder = on && config_.trace != nullptr ? &config_.trace->recorder(v) : nullptr;
 }
 
 void XenPlatform::handle_msr(PerVcpu& vcpu) {

@@ -54,6 +54,9 @@ class XenPlatform : public vmm::Platform, protected Ports {
     void set_pic(Pic pic) { pic_ = std::move(pic); }
     // Any thread.
     void pic_output_changed() { machine_.vcpu(0).request(vmm::kExtintRequest); }
+    // The vCPU's own thread: whether its hypercalls are recorded, if there is a trace at all. They
+    // are from the start.
+    void set_recording(unsigned vcpu, bool on);
     // Control thread: when each of its rounds of housekeeping is over.
     std::function<void()> on_housekeeping;
 
