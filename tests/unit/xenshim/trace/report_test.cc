@@ -1,0 +1,141 @@
+// What `xenolith trace` prints: for eyes, for scripts, and for Perfetto.
+#include "xenshim/trace/report.h"
+
+#include <nlohmann/json.hpp>
+
+#include <gtest/gtest.h>
+
+#include "tests/fakes/trace_file.h"
+#include "xenshim/abi/numbers.h"
+
+namespace xenshim::trace {
+namespace {
+
+using nlohmann::json;
+
+class Report : public testing::Test {
+  protected:
+    Report() {
+        auto writer = *Writer::create(file_.path());
+        writer->begin({.profile = abi::find_profile("xen-4.17"),
+                       .transport = "portable",
+                       .vcpus = 2,
+                       .domid = 5});
+        const auto record = [&](unsigned vcpu, std::array<std::uint64_t, 5> args,
+                                const abi::Reply& reply) {
+            const abi::Request request{
+                .number = abi::HYPERVISOR_memory_op, .args = args, .width = abi::Width::k64};
+            writer->recorder(vcpu).record(request, reply, Recorder::ticks(), Recorder::ticks());
+        };
+        record(0, {1, 0x5000}, abi::Reissue{12, {3 << 6 | 1, 0x5000}});
+        record(1, {3 << 6 | 1, 0x5000}, abi::Finish{8});
+        record(0, {14, 0}, abi::Finish{-14});
+        writer->begin({});
+        writer->finish();
+    }
+    template <class Print>
+    std::string run(Print&& print) {
+        auto reader = Reader::open(file_.path());
+        EXPECT_TRUE(reader);
+        return fakes::printed([&](std::FILE* to) { print(*reader, to); });
+    }
+
+    fakes::ScratchFile file_;
+};
+
+TEST_F(Report, Calls) {
+    EXPECT_EQ(run([](Reader& reader, std::FILE* to) {
+                  EXPECT_TRUE(print_calls(reader, Style::kStable, to));
+              }),
+              "# profile xen-4.17, domain 5, 2 vCPUs\n"
+              "v0 memory_op(XENMEM_decrease_reservation, *) = continues at 3\n"
+              "v1 memory_op(XENMEM_decrease_reservation, *, start=3) = 8\n"
+              "v0 memory_op(XENMEM_maximum_gpfn, NULL) = -EFAULT\n"
+              "-- the guest is started anew\n");
+    const std::string full = run(
+        [](Reader& reader, std::FILE* to) { EXPECT_TRUE(print_calls(reader, Style::kFull, to)); });
+    EXPECT_NE(full.find(", transport portable,"), std::string::npos) << full;
+    EXPECT_NE(full.find(" v1 memory_op(XENMEM_decrease_reservation, 0x5000, start=3) = 8 <0.0000"),
+              std::string::npos)
+        << full;
+}
+
+TEST_F(Report, Sums) {
+    EXPECT_EQ(run([](Reader& reader, std::FILE* to) {
+                  EXPECT_TRUE(print_sums(reader, Style::kStable, false, to));
+              }),
+              "# profile xen-4.17, domain 5, 2 vCPUs\n"
+              "     calls    entries  continued   errors  operation\n"
+              "         1          2          1        0  XENMEM_decrease_reservation\n"
+              "         1          1          0        1  XENMEM_maximum_gpfn\n");
+    const auto sums = json::parse(run([](Reader& reader, std::FILE* to) {
+        EXPECT_TRUE(print_sums(reader, Style::kFull, true, to));
+    }));
+    EXPECT_EQ(sums["profile"], "xen-4.17");
+    EXPECT_EQ(sums["complete"], true);
+    ASSERT_EQ(sums["operations"].size(), 2u);
+    std::uint64_t entries = 0;
+    for (const auto& row : sums["operations"]) {
+        entries += row["entries"].get<std::uint64_t>();
+        EXPECT_GE(row["total_ns"], row["longest_ns"]);
+    }
+    EXPECT_EQ(entries, 3u);
+}
+
+TEST_F(Report, Chrome) {
+    const auto chrome = json::parse(
+        run([](Reader& reader, std::FILE* to) { EXPECT_TRUE(print_chrome(reader, to)); }));
+    EXPECT_EQ(chrome["otherData"]["profile"], "xen-4.17");
+    std::vector<json> calls;
+    for (const auto& event : chrome["traceEvents"]) {
+        if (event["ph"] == "X") calls.push_back(event);
+    }
+    ASSERT_EQ(calls.size(), 3u);
+    EXPECT_EQ(calls[1]["name"], "XENMEM_decrease_reservation");
+    EXPECT_EQ(calls[1]["cat"], "memory_op");
+    EXPECT_EQ(calls[1]["tid"], 1);
+    EXPECT_EQ(calls[1]["pid"], 5);
+    EXPECT_EQ(calls[1]["args"]["start"], "3");
+    EXPECT_EQ(calls[1]["args"]["result"], "8");
+    EXPECT_TRUE(calls[1]["ts"].is_number());
+    EXPECT_TRUE(calls[1]["dur"].is_number());
+}
+
+TEST_F(Report, Check) {
+    const auto& there = *abi::find_profile("xen-3.3");
+    EXPECT_EQ(run([&](Reader& reader, std::FILE* to) {
+                  EXPECT_TRUE(*print_check(reader, there, Style::kStable, false, to));
+              }),
+              "# profile xen-4.17, domain 5, 2 vCPUs\n"
+              "# \"here\" is xen-4.17, \"there\" is xen-3.3\n"
+              "         2  XENMEM_decrease_reservation: continuation: a continuation in flight "
+              "means something else there\n"
+              "            first on v0: memory_op(XENMEM_decrease_reservation, *) = continues at "
+              "3\n"
+              "            register 0xc1: here XENMEM_decrease_reservation from 3, there "
+              "XENMEM_decrease_reservation from 12\n"
+              "# 3 calls, 1 difference\n");
+    const auto report = json::parse(run([&](Reader& reader, std::FILE* to) {
+        EXPECT_TRUE(*print_check(reader, there, Style::kFull, true, to));
+    }));
+    ASSERT_EQ(report["differences"].size(), 1u);
+    EXPECT_EQ(report["differences"][0]["reason"], "continuation");
+    EXPECT_EQ(report["differences"][0]["calls"], 2);
+    EXPECT_EQ(report["differences"][0]["first"]["vcpu"], 0);
+    run([](Reader& reader, std::FILE* to) {
+        EXPECT_FALSE(*print_check(reader, *abi::find_profile("xen-4.16"), Style::kFull, false, to));
+    });
+}
+
+TEST_F(Report, OutputThatCannotBeWritten) {
+    auto reader = Reader::open(file_.path());
+    std::FILE* const full = std::fopen("/dev/full", "w");
+    ASSERT_NE(full, nullptr);
+    const auto done = print_calls(*reader, Style::kFull, full);
+    std::fclose(full);
+    ASSERT_FALSE(done);
+    EXPECT_NE(done.error().what.find("No space"), std::string::npos) << done.error().what;
+}
+
+}  // namespace
+}  // namespace xenshim::trace
