@@ -74,6 +74,7 @@ TEST(Manual, HasEveryOptionAndNoOther) {
     EXPECT_GT(options.size(), 15u);
     options.merge(long_options(program_help({})));
     options.merge(long_options(verb_help("list", "", Takes::kNothing)));
+    options.merge(long_options(trace_help()));
     EXPECT_EQ(words_after(manual(), ".It Fl -"), options);
 }
 

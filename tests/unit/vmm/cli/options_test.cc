@@ -322,6 +322,46 @@ TEST(Program, Mistakes) {
     }
 }
 
+TEST(Trace, WhatItReads) {
+    const auto show = parse_trace({"show", "FILE"}, kProfiles);
+    ASSERT_TRUE(show);
+    EXPECT_EQ(show->what, TraceRequest::What::kShow);
+    EXPECT_EQ(show->file, "FILE");
+    EXPECT_FALSE(show->stable);
+    const auto check = parse_trace(
+        {"check", "--profile", std::string(kProfiles[0]), "--json", "FILE", "--stable"}, kProfiles);
+    ASSERT_TRUE(check);
+    EXPECT_EQ(check->what, TraceRequest::What::kCheck);
+    EXPECT_EQ(check->profile, kProfiles[0]);
+    EXPECT_TRUE(check->json);
+    EXPECT_TRUE(check->stable);
+    EXPECT_EQ(parse_trace({"stats", "F", "--json"}, kProfiles)->what, TraceRequest::What::kStats);
+    EXPECT_EQ(parse_trace({"json", "F"}, kProfiles)->what, TraceRequest::What::kJson);
+    EXPECT_EQ(parse_trace({"--help"}, kProfiles)->help, trace_help());
+}
+
+TEST(Trace, Mistakes) {
+    const std::vector<Mistake> cases = {
+        {{}, "xenolith trace: show, stats, json or check?"},
+        {{"shwo", "F"}, "xenolith trace: 'shwo' is not show, stats, json or check; did you mean"},
+        {{"show"}, "xenolith trace show takes one FILE, not 0"},
+        {{"show", "F", "G"}, "xenolith trace show takes one FILE, not 2"},
+        {{"check", "F"}, "xenolith trace check needs --profile NAME"},
+        {{"check", "F", "--profile", "xen-9.9"}, "--profile: 'xen-9.9' is not a profile"},
+        {{"check", "F", "--profile"}, "--profile needs a value"},
+        {{"show", "F", "--profile", "xen-4.17"}, "--profile belongs to check"},
+        {{"show", "F", "--json"}, "--json belongs to stats and check"},
+        {{"json", "F", "--stable"}, "--stable belongs to show, stats and check"},
+        {{"show", "F", "--verbose"}, "unknown option '--verbose'"},
+    };
+    for (const auto& test : cases) {
+        const auto request = parse_trace(test.args, kProfiles);
+        ASSERT_FALSE(request) << test.says;
+        EXPECT_EQ(request.error().fault, Fault::kUser);
+        EXPECT_EQ(request.error().what.substr(0, test.says.size()), test.says);
+    }
+}
+
 TEST(PlainCommand, TakesNothingButHelp) {
     EXPECT_EQ(*parse_plain(kCommands[1], {}), "");
     EXPECT_NE(parse_plain(kCommands[1], {"--help"})->find("look at this host"), std::string::npos);
