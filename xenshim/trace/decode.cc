@@ -139,6 +139,7 @@ std::string value_of(Format format, std::span<const std::byte> bytes, Style styl
     switch (format) {
         case Format::kHex: return hex(value);
         case Format::kAddress: return address(value, style);
+        case Format::kPlace: return style == Style::kStable ? "*" : hex(value);
         case Format::kTime:
             return style == Style::kStable && value != 0 ? "*" : std::to_string(value);
         case Format::kDomid: return domid(value);

@@ -212,7 +212,8 @@ constexpr Field kSingleshotFields[] = {
 };
 constexpr Structure kSingleshot{"vcpu_set_singleshot_timer", 12, 16, kSingleshotFields};
 
-constexpr Field kVcpuInfoFields[] = {same("mfn", 0, 8, Format::kHex), same("offset", 8, 4)};
+constexpr Field kVcpuInfoFields[] = {same("mfn", 0, 8, Format::kPlace),
+                                     same("offset", 8, 4, Format::kPlace)};
 constexpr Structure kVcpuInfo{"vcpu_register_vcpu_info", 16, 16, kVcpuInfoFields};
 
 // ---- sched.h ------------------------------------------------------------------------------------
@@ -289,14 +290,14 @@ constexpr Field kResetFields[] = {same("dom", 0, 2, Format::kDomid)};
 constexpr Structure kReset{"evtchn_reset", 2, 2, kResetFields};
 
 constexpr Field kControlFields[] = {
-    same("control_gfn", 0, 8, Format::kHex),
+    same("control_gfn", 0, 8, Format::kPlace),
     same("offset", 8, 4),
     same("vcpu", 12, 4),
     same("link_bits", 16, 1),
 };
 constexpr Structure kControl{"evtchn_init_control", 24, 24, kControlFields};
 
-constexpr Field kExpandFields[] = {same("array_gfn", 0, 8, Format::kHex)};
+constexpr Field kExpandFields[] = {same("array_gfn", 0, 8, Format::kPlace)};
 constexpr Structure kExpand{"evtchn_expand_array", 8, 8, kExpandFields};
 
 constexpr Field kPriorityFields[] = {same("port", 0, 4), same("priority", 4, 4)};

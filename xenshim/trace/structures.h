@@ -14,6 +14,7 @@ enum class Format : std::uint8_t {
     kSigned,
     kHex,
     kAddress,  // linear: where a guest's linker put something
+    kPlace,    // likewise, as a gfn or an offset
     kTime,     // ns; another one in every run
     kDomid,
     kSpace,   // XENMAPSPACE_*

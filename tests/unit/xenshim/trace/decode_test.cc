@@ -100,6 +100,20 @@ TEST(Decode, WhatWasWrittenIsShown) {
     EXPECT_EQ(text(event), "xen_version(XENVER_extraversion, {->\"\\x1b[\\x22\\x5c\\xff\"}) = 0");
 }
 
+TEST(Decode, StableLeavesOutWhereThingsLie) {
+    Event event = call(HYPERVISOR_vcpu_op, {VCPUOP_register_vcpu_info, 1, 0x5000});
+    event.in = bytes(abi::vcpu_register_vcpu_info{.mfn = 0x120, .offset = 64, .rsvd = 0});
+    EXPECT_EQ(text(event), "vcpu_op(VCPUOP_register_vcpu_info, 1, {mfn=0x120, offset=0x40}) = 0");
+    EXPECT_EQ(text(event, Style::kStable),
+              "vcpu_op(VCPUOP_register_vcpu_info, 1, {mfn=*, offset=*}) = 0");
+    event = call(HYPERVISOR_set_timer_op, {5'000'000'000});
+    EXPECT_EQ(text(event), "set_timer_op(5000000000) = 0");
+    EXPECT_EQ(text(event, Style::kStable), "set_timer_op(*) = 0");
+    event.request.width = Width::k32;
+    event.request.args = {1, 2};
+    EXPECT_EQ(text(event), "set_timer_op(8589934593) = 0");
+}
+
 TEST(Decode, Results) {
     EXPECT_EQ(text(call(HYPERVISOR_xen_version, {XENVER_version, 0}, 0x40011)),
               "xen_version(XENVER_version, NULL) = 0x40011 (4.17)");
