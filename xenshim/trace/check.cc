@@ -58,16 +58,21 @@ class Comparison {
     void add(Reason reason, std::string what, std::string detail = {}) {
         found_.push_back({reason, std::move(what), std::move(detail)});
     }
-    // Says it from the other profile's side.
-    void add_existence(Reason reason, bool there, const std::string& missing) {
-        add(reason, there ? "exists there, not here" : "does not exist there: " + missing);
+    // Says it from the other profile's side. `there`: what the guest gets of it there.
+    void add_existence(Reason reason, Standing there, const std::string& missing) {
+        add(reason, there == Standing::kAbsent       ? "does not exist there: " + missing
+                    : there == Standing::kPrivileged ? "exists there, not here: -EPERM to a guest"
+                                                     : std::string("exists there, not here"));
     }
 
     static bool may_call(const Profile& profile, unsigned cpl) {
         return cpl == 0 || (cpl < 3 && profile.only_ring3_refused);
     }
-    static bool has(const Profile& profile, std::uint64_t number) {
-        return number < 64 && (profile.hypercalls >> number & 1) != 0;
+    // One that answers -ENOSYS to every HVM guest might as well not exist.
+    static Standing hypercall_standing(const Profile& profile, std::uint64_t number) {
+        const Hypercall* known = find_hypercall(number);
+        if (known == nullptr || (profile.hypercalls >> number & 1) == 0) return Standing::kAbsent;
+        return known->standing;
     }
 
     // What comes before any handler. False: no handler runs in one of the two, or in both.
@@ -81,7 +86,9 @@ class Comparison {
         if (!may_here || !may_there) return false;
         const std::uint64_t number_here = number_of(here_, request());
         const std::uint64_t number_there = number_of(there_, request());
-        const bool has_here = has(here_, number_here), has_there = has(there_, number_there);
+        const Standing there = hypercall_standing(there_, number_there);
+        const bool has_here = hypercall_standing(here_, number_here) != Standing::kAbsent;
+        const bool has_there = there != Standing::kAbsent;
         if (!has_here && !has_there) return false;
         if (number_here != number_there) {
             add(Reason::kNumber,
@@ -90,7 +97,7 @@ class Comparison {
                 "RAX " + hex(request().number));
             return false;
         }
-        if (has_here != has_there) add_existence(Reason::kHypercall, has_there, "-ENOSYS");
+        if (has_here != has_there) add_existence(Reason::kHypercall, there, "-ENOSYS");
         return has_here && has_there;
     }
 
@@ -120,7 +127,7 @@ class Comparison {
             return;
         }
         if ((standing_here == Standing::kAbsent) != (standing_there == Standing::kAbsent)) {
-            add_existence(Reason::kOperation, standing_there != Standing::kAbsent, "-ENOSYS");
+            add_existence(Reason::kOperation, standing_there, "-ENOSYS");
             return;
         }
         switch (number) {
@@ -318,9 +325,9 @@ class Comparison {
                 if (!index) return;
                 const bool here = *index < here_.hvm_params, there = *index < there_.hvm_params;
                 if (here != there) {
-                    add_existence(Reason::kParam, there, "-EINVAL");
-                    found_.back().what =
-                        "parameter " + std::to_string(*index) + " " + found_.back().what;
+                    add(Reason::kParam,
+                        "parameter " + std::to_string(*index) +
+                            (there ? " exists there, not here" : " does not exist there: -EINVAL"));
                     return;
                 }
                 constexpr std::uint32_t k32Bit = 8;  // of XenServer's old drivers
@@ -357,6 +364,8 @@ class Comparison {
     }
 
     void xen_version(const Command& at) {
+        // A fault hides every answer.
+        if (call_.ending == Ending::kFinish && call_.result < 0) return;
         const auto quoted = [](std::string_view text) { return "\"" + std::string(text) + "\""; };
         const auto differ = [&](const std::string& here, const std::string& there) {
             if (here != there)

@@ -101,6 +101,9 @@ TEST(Check, Hypercalls) {
     EXPECT_EQ(compare("xen-4.15", "xen-4.17", multicall), "hypercall: exists there, not here");
     EXPECT_EQ(compare("xen-4.15", "xen-4.14", multicall), "");  // refused by both
     EXPECT_EQ(compare("xen-4.17", "xen-3.3", call(99, {})), "");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.9", call(HYPERVISOR_tmem_op, {})), "");  // nobody's
+    EXPECT_EQ(compare("xen-4.7", "xen-4.9", call(HYPERVISOR_dm_op, {})),
+              "hypercall: exists there, not here: -EPERM to a guest");
 }
 
 TEST(Check, Operations) {
@@ -254,6 +257,9 @@ TEST(Check, AnswersThatDriversBranchOn) {
                       call(HYPERVISOR_xen_version, {XENVER_get_features, 0x5000},
                            bytes(xen_feature_info{.submap_idx = 1, .submap = 0}))),
               "");
+    Event fault = call(HYPERVISOR_xen_version, {XENVER_extraversion, 0});
+    fault.result = -XEN_EFAULT;
+    EXPECT_EQ(compare("xen-4.17", "xen-4.4", fault), "");
     EXPECT_EQ(compare("xen-4.7", "xen-4.8", call(HYPERVISOR_hvm_op, {HVMOP_flush_tlbs, 5})),
               "error: an argument is -EINVAL there, -ENOSYS here");
     EXPECT_EQ(compare("xen-4.7", "xen-4.8", call(HYPERVISOR_hvm_op, {HVMOP_flush_tlbs, 0})), "");
