@@ -49,6 +49,8 @@ class Ring {
     // The reserved record is whole. Whether a quarter of the room or more waits to be written.
     bool publish() {
         head_.store(next_head_, std::memory_order_release);
+        if (next_head_ - seen_tail_ < size_ / 4) return false;
+        seen_tail_ = tail_.load(std::memory_order_acquire);
         return next_head_ - seen_tail_ >= size_ / 4;
     }
 

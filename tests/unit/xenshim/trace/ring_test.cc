@@ -66,6 +66,25 @@ TEST(Ring, FullDropsTheNewest) {
     EXPECT_TRUE(put(ring, 100));
 }
 
+// Else the writer would be woken for every record once the first quarter was full.
+TEST(Ring, AsksForTheWriterOnlyWhenAQuarterWaits) {
+    Ring ring(4096);
+    constexpr std::uint64_t kQuarter = 1024 / (sizeof(CallRecord) + 8) + 1;
+    for (std::uint64_t n = 0; n < 1000; ++n) {
+        std::byte* const to = ring.reserve(n, sizeof(CallRecord));
+        ASSERT_NE(to, nullptr);
+        CallRecord call;
+        call.head.bytes = sizeof call;
+        std::memcpy(to, &call, sizeof call);
+        const bool asks = ring.publish();
+        EXPECT_EQ(asks, n % kQuarter == kQuarter - 1) << n;
+        if (!asks) continue;
+        const std::uint64_t head = ring.head();
+        for (auto entry = ring.front(head); !entry.record.empty(); entry = ring.front(head))
+            ring.pop(entry);
+    }
+}
+
 TEST(Ring, ShowsOnlyWhatWasThereAtTheStart) {
     Ring ring(1024);
     put(ring, 1);
