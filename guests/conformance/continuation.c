@@ -43,7 +43,9 @@ static void give_and_take(unsigned count) {
     expect_result("populate", reservation(XENMEM_populate_physmap, gfns, count, 0), count);
     expect("pages after populate", (unsigned long)pages(), (unsigned long)before);
     for (unsigned i = 0; i < count; i++) {
-        expect("content after populate", *word_of(gfns[i]), 0);
+        if (!has_option("facts")) {  // Xen 4.17.7 gives a page as it was left: no fact to compare
+            expect("content after populate", *word_of(gfns[i]), 0);
+        }
         *word_of(gfns[i]) = i;
     }
     for (unsigned i = 0; i < count; i++) {
@@ -138,12 +140,14 @@ static void registers_kept(void) {
                    "+r"(r9), "+r"(r15)
                  : [stub] "r"(hypercall_page + __HYPERVISOR_memory_op * 32)
                  : "memory");
+    // Any call may change the registers themselves, also that of expect().
+    const unsigned long got[] = {r10, r8, r9, r15};
     expect("RDX", dx, 0x1111);
     expect("RBX", bx, 0x2222);
-    expect("R10", r10, 0x3333);
-    expect("R8", r8, 0x4444);
-    expect("R9", r9, 0x5555);
-    expect("R15", r15, 0x6666);
+    expect("R10", got[0], 0x3333);
+    expect("R8", got[1], 0x4444);
+    expect("R9", got[2], 0x5555);
+    expect("R15", got[3], 0x6666);
 #else
     unsigned long dx = 0x1111, esi = 0x2222, edi = 0x3333;
     const uint8_t* stub = hypercall_page + __HYPERVISOR_memory_op * 32;
