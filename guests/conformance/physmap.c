@@ -38,6 +38,15 @@ static bool empty(unsigned long gfn) {
     return *frame(gfn) == 0xffffffff || *frame(gfn) == 0;
 }
 
+// What a page reads that has just been given to us. Xen hands it over as its last owner left it
+// (measured, 4.17.7: what this same guest wrote there before); under us it is always clear. So it
+// is no fact to lay beside Xen's.
+static void expect_clear(uint32_t content) {
+    if (!has_option("facts")) {
+        expect("content", content, 0);
+    }
+}
+
 // ---- shared info ------------------------------------------------------------------------------
 
 static uint32_t early_port;
@@ -134,7 +143,7 @@ static void populate_over_shared_info(void) {
     long before = pages();
     EXPECT_RESULT(populate(gfn_of(target[1])), 1);
     expect("pages", (unsigned long)pages(), (unsigned long)(before + 1));
-    expect("content", *(volatile uint32_t*)target[1], 0);
+    expect_clear(*(volatile uint32_t*)target[1]);
     EXPECT_RESULT(map_shared_info(gfn_of(shared_info_page)), 0);
     CHECK(((struct shared_info*)shared_info_page)->wc_sec > 1000000000);
 }
@@ -230,7 +239,7 @@ static void remove_ram(void) {
     CHECK(empty(gfn));
     EXPECT_RESULT(remove(gfn), -ENOENT);
     EXPECT_RESULT(populate(gfn), 1);
-    expect("content", *frame(gfn), 0);
+    expect_clear(*frame(gfn));
     EXPECT_RESULT(remove(HOLE_GFN), -ENOENT);
 }
 
@@ -240,7 +249,7 @@ static void decrease_and_populate(void) {
     // A page where there was none.
     EXPECT_RESULT(populate(HOLE_GFN), 1);
     expect("pages", (unsigned long)pages(), (unsigned long)(before + 1));
-    expect("content", *frame(HOLE_GFN), 0);
+    expect_clear(*frame(HOLE_GFN));
     *frame(HOLE_GFN) = 0x1234;
     expect("content", *frame(HOLE_GFN), 0x1234);
     EXPECT_RESULT(domid_op(XENMEM_maximum_gpfn, DOMID_SELF), 0xfefff);
@@ -249,7 +258,7 @@ static void decrease_and_populate(void) {
     // A page where there is one already: replaced, what was in it is lost, but still counted.
     *frame(spare_gfn(3)) = 0x5eed;
     EXPECT_RESULT(populate(spare_gfn(3)), 1);
-    expect("content", *frame(spare_gfn(3)), 0);
+    expect_clear(*frame(spare_gfn(3)));
     expect("pages", (unsigned long)pages(), (unsigned long)(before + 1));
 }
 
@@ -263,8 +272,8 @@ static void ballooned_page(void) {
     frame(gfn)[7]++;
     EXPECT_RESULT(decrease(gfn), 0);
     EXPECT_RESULT(populate(gfn), 1);
-    expect("content", *frame(gfn), 0);
-    expect("content", frame(gfn)[7], 0);
+    expect_clear(*frame(gfn));
+    expect_clear(frame(gfn)[7]);
 }
 
 static void orders(void) {
@@ -326,7 +335,11 @@ static void increase(void) {
     unsigned long gfn = HOLE_GFN;
     EXPECT_RESULT(reservation(XENMEM_increase_reservation, &gfn, 1, 0), 1);
     expect("pages", (unsigned long)pages(), (unsigned long)(before + 1));
+#ifdef __x86_64__
     expect("list", gfn, HOLE_GFN);
+#endif
+    // For a 32-bit guest Xen 4.17.7 writes to the list what its translation area held from an
+    // earlier call (measured); we leave it alone.
 }
 
 static void above_the_limit(void) {

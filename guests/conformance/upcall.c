@@ -264,7 +264,9 @@ static void vcpu_vector(void) {
     EXPECT_RESULT(port_send(port), 0);
     CHECK(SPIN_UNTIL(taken == 1, 1000));
     interrupts_off();
-    CHECK(entered <= 2);  // Xen raises the vector once when it is set, events or not
+    if (entered > 2) {  // Xen raises the vector once when it is set, events or not
+        FAIL("%u interrupts for one event", entered);
+    }
     expect("ISR after EOI", apic_read(APIC_ISR + OWN_VECTOR / 32 * 16), 0);
 }
 

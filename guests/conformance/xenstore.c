@@ -182,7 +182,14 @@ static void every_type_is_answered(void) {
         request(type, "data/none", 10);
     }
     request(0xffffffff, "x", 2);
-    // Without any payload.
+}
+
+static void no_payload(void) {
+    if (has_option("facts")) {
+        // Measured on 4.17.7: "consider_message: Assertion `conn->in == NULL' failed", and the host
+        // has no store any more.
+        SKIP("a READ without any payload ends Xen's own xenstored");
+    }
     request(XS_READ, "", 0);
     request(XS_DIRECTORY, "", 0);
 }
@@ -307,6 +314,7 @@ TESTS({"c6.7.first_byte", first_byte}, {"c6.7.relative_and_absolute", relative_a
       {"xenstore.directory", directory}, {"xenstore.forbidden", forbidden},
       {"xenstore.permissions", permissions}, {"xenstore.watch", watch},
       {"xenstore.every_type_is_answered", every_type_is_answered},
-      {"xenstore.bad_paths", bad_paths}, {"xenstore.events", events}, {"xenstore.many", many},
-      {"golden.l.nodes", nodes}, {"golden.l.name_and_vm", name_and_vm},
-      {"golden.l.absent", absent_nodes}, {"xenstore.oversized_message", oversized_message});
+      {"xenstore.no_payload", no_payload}, {"xenstore.bad_paths", bad_paths},
+      {"xenstore.events", events}, {"xenstore.many", many}, {"golden.l.nodes", nodes},
+      {"golden.l.name_and_vm", name_and_vm}, {"golden.l.absent", absent_nodes},
+      {"xenstore.oversized_message", oversized_message});

@@ -370,7 +370,7 @@ bool xenstore_send(const void* data, uint32_t size, uint32_t piece) {
     const char* from = data;
     while (size > 0) {
         uint32_t prod = ring->req_prod;
-        if (!WAIT_UNTIL(prod - ACCESS(ring->req_cons) < XENSTORE_RING_SIZE, 1000)) {
+        if (!WAIT_UNTIL(prod - ACCESS(ring->req_cons) < XENSTORE_RING_SIZE, 5000)) {
             return false;
         }
         uint32_t space = XENSTORE_RING_SIZE - (prod - ACCESS(ring->req_cons));
@@ -392,7 +392,7 @@ bool xenstore_receive(void* data, uint32_t size, uint32_t piece) {
     char* to = data;
     while (size > 0) {
         uint32_t cons = ring->rsp_cons;
-        if (!WAIT_UNTIL(ACCESS(ring->rsp_prod) != cons, 1000)) {
+        if (!WAIT_UNTIL(ACCESS(ring->rsp_prod) != cons, 5000)) {
             return false;
         }
         uint32_t n = ACCESS(ring->rsp_prod) - cons;

@@ -7,6 +7,17 @@ static char why[600];
 static unsigned table_mismatches;
 static unsigned table_facts;
 
+// What this test has measured and shown already, by hash: loops repeat themselves.
+static bool facts_wanted;
+static uint32_t facts_shown[1024];
+static char facts_text[16384];
+static unsigned facts_size;
+
+static void print_facts(void) {
+    console_write(facts_text, facts_size);
+    facts_size = 0;
+}
+
 static void end_test(enum outcome outcome, const char* fmt, va_list args) __attribute__((noreturn));
 
 static void end_test(enum outcome outcome, const char* fmt, va_list args) {
@@ -32,7 +43,44 @@ void test_error(const char* fmt, ...) {
     end_test(ERRORS, fmt, args);
 }
 
+// With the word `facts` on the command line a guest shows all that it compares, so that runs on two
+// hypervisors can be laid side by side: a line for each thing and value, the first time a test
+// meets the two together.
+static void show_fact(const char* what, const char* value) {
+    if (!facts_wanted) {
+        return;
+    }
+    uint32_t hash = 2166136261u;  // FNV-1a
+    for (const char* s = what; *s != 0; s++) {
+        hash = (hash ^ (uint8_t)*s) * 16777619u;
+    }
+    for (const char* s = value; *s != 0; s++) {
+        hash = (hash ^ (uint8_t)*s) * 16777619u;
+    }
+    hash |= 1;  // 0 is a free place
+    uint32_t place = hash / 2 % ARRAY_SIZE(facts_shown);
+    for (uint32_t tries = 0; tries < 16; tries++) {
+        if (facts_shown[place] == hash) {
+            return;
+        }
+        if (facts_shown[place] == 0) {
+            facts_shown[place] = hash;
+            break;
+        }
+        place = (place + 1) % ARRAY_SIZE(facts_shown);
+    }
+    // Shown when the test is over: printing takes hypercalls, and a test may be about time.
+    if (facts_size + strlen(what) + strlen(value) + 8 > sizeof(facts_text)) {
+        print_facts();
+    }
+    facts_size += (unsigned)format_to(facts_text + facts_size, sizeof(facts_text) - facts_size,
+                                      "  %s = %s\n", what, value);
+}
+
 void expect(const char* what, unsigned long long got, unsigned long long want) {
+    char value[24];
+    format_to(value, sizeof(value), "0x%llx", got);
+    show_fact(what, value);
     if (got != want) {
         test_fail("%s is 0x%llx, should be 0x%llx", what, got, want);
     }
@@ -64,15 +112,22 @@ const char* result_name(char* buffer, long result) {
 void expect_result(const char* what, long got, long want) {
     char a[24];
     char b[24];
+    show_fact(what, result_name(a, got));
     if (got != want) {
         test_fail("%s = %s, should be %s", what, result_name(a, got), result_name(b, want));
     }
+}
+
+void show_result(const char* what, long got) {
+    char value[24];
+    show_fact(what, result_name(value, got));
 }
 
 void table_fact(const char* what, long got, long want) {
     char a[24];
     char b[24];
     table_facts++;
+    show_fact(what, result_name(a, got));
     if (got != want) {
         table_mismatches++;
         print("  %s: got %s, Xen says %s\n", what, result_name(a, got), result_name(b, want));
@@ -95,11 +150,13 @@ __attribute__((weak)) void guest_main(void) {
     static const char* const names[OUTCOMES] = {"pass", "FAIL", "skip", "ERROR"};
     char only[40];
     const char* filter = option("only", only, sizeof(only));
+    facts_wanted = has_option("facts");
     for (const struct test* test = guest_tests; test->name != NULL; test++) {
         if (filter != NULL && strncmp(test->name, filter, strlen(filter)) != 0) {
             continue;
         }
         why[0] = 0;
+        memset(facts_shown, 0, sizeof(facts_shown));
         table_mismatches = 0;
         table_facts = 0;
         volatile enum outcome outcome = PASS;
@@ -117,6 +174,7 @@ __attribute__((weak)) void guest_main(void) {
         }
         interrupts_off();
         count[outcome]++;
+        print_facts();
         if (outcome == PASS) {
             print("test %s: pass\n", test->name);
         } else {

@@ -35,6 +35,9 @@ void expect(const char* what, unsigned long long got, unsigned long long want);
 // The same for a hypercall's result, shown as Xen's errors are written.
 void expect_result(const char* what, long got, long want);
 
+// Shows a result that is not compared here: it is for laying beside the real Xen's (tests/golden).
+void show_result(const char* what, long got);
+
 #define EXPECT(got, want) expect(#got, (unsigned long long)(got), (unsigned long long)(want))
 #define EXPECT_RESULT(got, want) expect_result(#got, (got), (want))
 
