@@ -6,6 +6,7 @@
 // written, and one of type mmio_dm goes on being RAM.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <map>
@@ -27,6 +28,18 @@ class PageTypes {
         auto& byte = pieces_[gfn / kPagesInPiece][byte_of(gfn)];
         byte = static_cast<std::uint8_t>((byte & ~(kMask << shift_of(gfn))) |
                                          (static_cast<unsigned>(type) << shift_of(gfn)));
+    }
+    // `count` pages from `gfn` on are plain RAM again, as all are at first.
+    void reset(std::uint64_t gfn, std::uint64_t count) {
+        const std::uint64_t end = gfn + count;
+        for (auto piece = pieces_.lower_bound(gfn / kPagesInPiece);
+             piece != pieces_.end() && piece->first * kPagesInPiece < end; ++piece) {
+            const std::uint64_t first = piece->first * kPagesInPiece;
+            for (std::uint64_t at = std::max(gfn, first);
+                 at < std::min(end, first + kPagesInPiece); ++at) {
+                set(at, MemType::kRamRw);
+            }
+        }
     }
 
   private:

@@ -71,6 +71,7 @@ bool Physmap::decrease(std::uint64_t gfn, std::uint64_t pages) {
         // RAM in one piece goes in one piece.
         std::uint64_t n = memory_.pages_until_hole(gfn, until_own_locked(gfn, pages));
         if (n != 0) {
+            types_.reset(gfn, n);
             memory_.set_holes(gfn, n, true);
             ports_.free_pages(gfn, n);
             accounts_.current -= n;
@@ -104,6 +105,7 @@ bool Physmap::put_ram_locked(std::uint64_t gfn) {
 // A page that is no plain RAM of a slot: an own page, or one outside the slots.
 bool Physmap::populate_one_locked(std::uint64_t gfn) {
     if (outside_.contains(gfn)) {
+        types_.set(gfn, MemType::kRamRw);
         if (!memory_.fill(vmm::gfn_to_gpa(gfn), vmm::kPageSize, std::byte{0})) return false;
         ++accounts_.current;
         return true;
@@ -122,6 +124,7 @@ bool Physmap::populate(std::uint64_t gfn, std::uint64_t pages) {
     for (const std::uint64_t end = gfn + pages; gfn < end;) {
         std::uint64_t n = memory_.pages_in_region(gfn, until_own_locked(gfn, end - gfn));
         if (n != 0) {
+            types_.reset(gfn, n);
             ports_.free_pages(gfn, n);
             memory_.set_holes(gfn, n, false);
             accounts_.current += n;
@@ -193,6 +196,7 @@ GuestResult<void> Physmap::move(std::uint64_t from, std::uint64_t to) {
     if (ports_.in_slot(to)) {
         // Written over as a whole: what is there need not be freed first.
         if (own_at_.contains(to)) clear_locked(to);
+        types_.set(to, MemType::kRamRw);
         if (memory_.is_hole(to)) ++accounts_.current;
         memory_.set_hole(to, false);
         note_mapped_locked(to);

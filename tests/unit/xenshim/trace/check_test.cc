@@ -101,7 +101,7 @@ TEST(Check, Hypercalls) {
     EXPECT_EQ(compare("xen-4.15", "xen-4.17", multicall), "hypercall: exists there, not here");
     EXPECT_EQ(compare("xen-4.15", "xen-4.14", multicall), "");  // refused by both
     EXPECT_EQ(compare("xen-4.17", "xen-3.3", call(99, {})), "");
-    EXPECT_EQ(compare("xen-4.17", "xen-4.9", call(HYPERVISOR_tmem_op, {})), "");  // nobody's
+    EXPECT_EQ(compare("xen-4.17", "xen-4.9", call(HYPERVISOR_xsm_op, {})), "");  // nobody's
     EXPECT_EQ(compare("xen-4.7", "xen-4.9", call(HYPERVISOR_dm_op, {})),
               "hypercall: exists there, not here: -EPERM to a guest");
 }
