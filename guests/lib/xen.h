@@ -39,6 +39,7 @@
 #define EINVAL 22
 #define ENOSPC 28
 #define EDOM 33
+#define ERANGE 34
 #define ENOSYS 38
 #define ENODATA 61
 #define EOVERFLOW 75

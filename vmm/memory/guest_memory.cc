@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <new>
 
 namespace vmm {
 namespace {
@@ -18,7 +19,10 @@ void GuestMemory::add_region(Gpa base, std::uint64_t size, std::byte* host) {
     const std::uint64_t words = (size / kPageSize + kBits - 1) / kBits;
     // Value-initialised large arrays come zeroed from the kernel and cost nothing until touched.
     auto holes = std::make_unique<std::atomic<std::uint64_t>[]>(words);
-    Region region{base.value, size, host, std::move(holes)};
+    decltype(Region::pins) pins(
+        static_cast<std::uint32_t*>(std::calloc(size / kPageSize, sizeof(std::uint32_t))));
+    if (pins == nullptr) throw std::bad_alloc();
+    Region region{base.value, size, host, std::move(holes), std::move(pins)};
     const auto after = std::find_if(regions_.begin(), regions_.end(),
                                     [&](const Region& r) { return r.base > base.value; });
     regions_.insert(after, std::move(region));
@@ -87,6 +91,41 @@ std::uint64_t GuestMemory::pages_until_hole(std::uint64_t gfn, std::uint64_t mos
         done += kBits - page % kBits;
     }
     return count;
+}
+
+std::uint32_t* GuestMemory::pins_of(std::uint64_t gfn) const {
+    const Region* r = region_of_gfn(gfn);
+    return r == nullptr ? nullptr : r->pins.get() + (gfn - (r->base >> kPageShift));
+}
+
+// Either the holder sees the hole, or whoever made the hole sees the holder: each writes its own
+// word before it looks at the other's, in one order for all.
+std::byte* GuestMemory::pin(std::uint64_t gfn) {
+    std::uint32_t* pins = pins_of(gfn);
+    if (pins == nullptr) return nullptr;
+    std::atomic_ref(*pins).fetch_add(1);
+    if (!is_hole(gfn)) return page(gfn);
+    std::atomic_ref(*pins).fetch_sub(1);
+    return nullptr;
+}
+
+bool GuestMemory::unpin(std::uint64_t gfn) {
+    return std::atomic_ref(*pins_of(gfn)).fetch_sub(1) == 1 && is_hole(gfn);
+}
+
+std::uint64_t GuestMemory::pages_until_pinned(std::uint64_t gfn, std::uint64_t most) const {
+    std::uint32_t* pins = pins_of(gfn);
+    if (pins == nullptr) return 0;
+    const std::uint64_t count = pages_in_region(gfn, most);
+    for (std::uint64_t i = 0; i < count; ++i) {
+        if (std::atomic_ref(pins[i]).load() != 0) return i;
+    }
+    return count;
+}
+
+bool GuestMemory::is_pinned(std::uint64_t gfn) const {
+    std::uint32_t* pins = pins_of(gfn);
+    return pins != nullptr && std::atomic_ref(*pins).load() != 0;
 }
 
 std::byte* GuestMemory::find_window(Gpa at, std::uint64_t size) const {

@@ -15,6 +15,7 @@
 #include <bit>
 #include <concepts>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -55,6 +56,16 @@ class GuestMemory {
     std::uint64_t pages_in_region(std::uint64_t gfn, std::uint64_t most) const;
     // The same, ending before the first hole.
     std::uint64_t pages_until_hole(std::uint64_t gfn, std::uint64_t most) const;
+
+    // Holds a page inside a region for somebody who keeps its host address: whoever gives the page
+    // back leaves its memory alone while it is held. Null: no region is there, or a hole.
+    std::byte* pin(std::uint64_t gfn);
+    // True when nobody holds the page any more and it is a hole: its memory is the caller's to
+    // free.
+    bool unpin(std::uint64_t gfn);
+    bool is_pinned(std::uint64_t gfn) const;
+    // Pages of one region from `gfn` on, `most` at most, before the first that is pinned.
+    std::uint64_t pages_until_pinned(std::uint64_t gfn, std::uint64_t most) const;
 
     // Copies; false when any byte has nothing behind it, and then a prefix was copied. Ranges may
     // cross pages and regions.
@@ -111,7 +122,13 @@ class GuestMemory {
         std::byte* host;
         // One bit per page; zero pages from the kernel until the guest balloons.
         std::unique_ptr<std::atomic<std::uint64_t>[]> holes;
+        // How often each page is held: from calloc, so that untouched parts cost nothing.
+        struct Free {
+            void operator()(std::uint32_t* p) const { std::free(p); }  // NOLINT: calloc's
+        };
+        std::unique_ptr<std::uint32_t[], Free> pins;
     };
+    std::uint32_t* pins_of(std::uint64_t gfn) const;
 
     // Host address of [at, at+size), which must not cross a page; null when not there. Low RAM
     // without holes, where nearly all of it happens, is answered at once.
@@ -133,6 +150,7 @@ class GuestMemory {
     static void copy(std::byte* to, const std::byte* from, std::size_t size) {
         switch (size) {
             case 0: return;  // of which memcpy may not be told a null pointer
+            case 2: std::memcpy(to, from, 2); return;
             case 4: std::memcpy(to, from, 4); return;
             case 8: std::memcpy(to, from, 8); return;
             case 16: std::memcpy(to, from, 16); return;

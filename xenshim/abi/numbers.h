@@ -224,7 +224,37 @@ enum : std::int16_t {
     GNTST_general_error = -1,
     GNTST_bad_domain = -2,
     GNTST_bad_gntref = -3,
+    GNTST_bad_handle = -4,
+    GNTST_bad_virt_addr = -5,
+    GNTST_bad_dev_addr = -6,
+    GNTST_no_device_space = -7,
     GNTST_permission_denied = -8,
+    GNTST_bad_page = -9,
+    GNTST_bad_copy_arg = -10,
+    GNTST_address_too_big = -11,
+    GNTST_eagain = -12,
+    GNTST_no_space = -13,
 };
+// A grant entry's flags: type, then bits.
+enum : std::uint16_t {
+    GTF_invalid = 0,
+    GTF_permit_access = 1,
+    GTF_accept_transfer = 2,
+    GTF_transitive = 3,
+    GTF_type_mask = 3,
+};
+inline constexpr std::uint16_t GTF_readonly = 1u << 2;
+inline constexpr std::uint16_t GTF_reading = 1u << 3;
+inline constexpr std::uint16_t GTF_writing = 1u << 4;
+inline constexpr std::uint16_t GTF_sub_page = 1u << 8;
+inline constexpr std::uint32_t GNTTAB_NR_RESERVED_ENTRIES = 8;
+// Flags of a mapping and of a copy.
+inline constexpr std::uint32_t GNTMAP_device_map = 1u << 0;
+inline constexpr std::uint32_t GNTMAP_host_map = 1u << 1;
+inline constexpr std::uint32_t GNTMAP_readonly = 1u << 2;
+inline constexpr std::uint32_t GNTMAP_application_map = 1u << 3;
+inline constexpr std::uint32_t GNTMAP_contains_pte = 1u << 4;
+inline constexpr std::uint16_t GNTCOPY_source_gref = 1u << 0;
+inline constexpr std::uint16_t GNTCOPY_dest_gref = 1u << 1;
 
 }  // namespace xenshim::abi

@@ -70,6 +70,7 @@ constexpr Profile kXen303 = {
     .private_memory_ops = false,
     .grant_batches_continue = false,
     .grant_op_bits = 0,
+    .grant_frames = 32,
     .hvm_op_mask = HvmOpMask::kNone,
     .hvm_memory_progress = Progress::kNone,
     .hvm_device_ops = true,
@@ -200,6 +201,7 @@ constexpr Profile kXen49 = [] {
 // 4.10 to 4.14 as their last point releases: with XSA-344.
 constexpr Profile kXen410 = [] {
     Profile p = release(kXen49, "xen-4.10", 4, 10, ".4");
+    p.grant_frames = 64;
     p.evtchn_reset_continues = true;
     p.cpuid_max_leaf = 5;
     p.hvm_params = 39;

@@ -90,6 +90,9 @@ struct Profile {
     // cache_flush keeps a grant ref above this many bits of the sub-op register (12 since 4.5; 0:
     // there is no such operation). An HVM caller is refused it before anything is taken apart.
     unsigned grant_op_bits;
+    // Frames of a grant table where the VM's configuration names no number: what that release's
+    // hypervisor allows without being told (32 until 4.9, then 64).
+    std::uint32_t grant_frames;
 
     // ---- hvm_op ---------------------------------------------------------------------------------
     HvmOpMask hvm_op_mask;

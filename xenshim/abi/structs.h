@@ -409,6 +409,72 @@ struct gnttab_get_version {
     std::uint32_t version;
 };
 
+struct gnttab_map_grant_ref {
+    std::uint64_t host_addr;
+    std::uint32_t flags;
+    std::uint32_t ref;
+    std::uint16_t dom;
+    std::int16_t status;
+    std::uint32_t handle;
+    std::uint64_t dev_bus_addr;
+};
+static_assert(sizeof(gnttab_map_grant_ref) == 32);
+
+struct gnttab_unmap_grant_ref {
+    std::uint64_t host_addr;
+    std::uint64_t dev_bus_addr;
+    std::uint32_t handle;
+    std::int16_t status;
+    std::uint16_t pad;
+};
+static_assert(sizeof(gnttab_unmap_grant_ref) == 24);
+
+// One side of a copy: a grant reference (the low 32 bits) or a gfn, by the copy's flags.
+template <class W>
+struct gnttab_copy {
+    typename W::Word source_u;
+    std::uint16_t source_domid;
+    std::uint16_t source_offset;
+    typename W::Word dest_u;
+    std::uint16_t dest_domid;
+    std::uint16_t dest_offset;
+    alignas(typename W::Word) std::uint16_t len;  // Xen's source and dest are structures
+    std::uint16_t flags;
+    std::int16_t status;
+    static constexpr auto fields(auto& self) {
+        auto& [su, sd, so, du, dd, d_off, n, bits, st] = self;
+        return std::tie(su, sd, so, du, dd, d_off, n, bits, st);
+    }
+};
+static_assert(sizeof(gnttab_copy<W32>) == 24 && sizeof(gnttab_copy<W64>) == 40);
+
+struct gnttab_swap_grant_ref {
+    std::uint32_t ref_a;
+    std::uint32_t ref_b;
+    std::int16_t status;
+    std::uint16_t pad;
+};
+static_assert(sizeof(gnttab_swap_grant_ref) == 12);
+
+// The entries of a grant table, as the guest writes them.
+struct grant_entry_v1 {
+    std::uint16_t flags;
+    std::uint16_t domid;
+    std::uint32_t frame;
+};
+static_assert(sizeof(grant_entry_v1) == 8);
+
+// Version 2: what the first two members are followed by depends on the flags: a page and nothing
+// else; with GTF_sub_page the part of it that is granted; of a transitive grant, whose it is.
+struct grant_entry_v2 {
+    std::uint16_t flags;
+    std::uint16_t domid;
+    std::uint16_t page_off;  // transitive: trans_domid
+    std::uint16_t length;
+    std::uint64_t frame;  // transitive: gref, in the low 32 bits
+};
+static_assert(sizeof(grant_entry_v2) == 16);
+
 // ---- xen.h ------------------------------------------------------------------------------------
 
 template <class W>

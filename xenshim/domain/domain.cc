@@ -20,7 +20,11 @@ Domain::Domain(Ports& ports, vmm::GuestMemory& memory, DomainConfig config)
       physmap_(ports, memory, config_.memory),
       memory_map_(config_.memory_map),
       params_(profile_),
-      grants_(config_.max_grant_frames),
+      grants_(ports, memory, physmap_,
+              {.max_frames = config_.max_grant_frames != 0 ? config_.max_grant_frames
+                                                           : config_.profile->grant_frames,
+               .domid = config_.domid}),
+      grant_maps_(grants_, physmap_),
       vcpus_(config_.vcpus) {
     vcpus_[0].runstate.now.state = Runstate::kRunning;
     vcpus_[0].up = true;

@@ -13,6 +13,7 @@
 #include "vmm/memory/guest_memory.h"
 #include "xenshim/abi/profile.h"
 #include "xenshim/domain/event_channels.h"
+#include "xenshim/domain/grant_maps.h"
 #include "xenshim/domain/grant_table.h"
 #include "xenshim/domain/memory_map.h"
 #include "xenshim/domain/legacy_quirks.h"
@@ -28,7 +29,7 @@ struct DomainConfig {
     std::uint16_t domid = 1;
     unsigned vcpus = 1;
     std::uint32_t max_event_port = 1023;
-    std::uint32_t max_grant_frames = kMaxGrantFrames;  // more than that there are not
+    std::uint32_t max_grant_frames = 0;  // 0: the profile's
     std::array<std::uint8_t, 16> uuid{};
     MemoryMap::State memory_map;
     Physmap::Accounts memory{};
@@ -100,6 +101,7 @@ class Domain {
     MemoryMap& memory_map() { return memory_map_; }
     Params& params() { return params_; }
     GrantTable& grants() { return grants_; }
+    GrantMaps& grant_maps() { return grant_maps_; }
     DomainVcpu& vcpu(unsigned id) { return vcpus_[id]; }
     unsigned vcpus() const { return config_.vcpus; }
 
@@ -165,6 +167,7 @@ class Domain {
     MemoryMap memory_map_;
     Params params_;
     GrantTable grants_;
+    GrantMaps grant_maps_;
     std::vector<DomainVcpu> vcpus_;
     std::mutex mutex_;  // guards shutdown_code_, watchdogs_ and the registration of vcpu_info
     std::optional<std::uint8_t> shutdown_code_;

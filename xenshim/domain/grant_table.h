@@ -1,48 +1,206 @@
-// The grant table's frames and version: what a guest needs to set up its table. Version 1.
+// The grant table of a guest, versions 1 and 2: its frames, which entries are in use and by whom.
+//
+// The guest writes entries while we look at them. An entry's use begins with one atomic snapshot
+// of it; what it says is judged and kept in our own Active record, and never read again while the
+// entry is in use (XSA-500). That it is in use stands in the shared entry (version 1) or in the
+// status frames (version 2), set before the snapshot counts, so that a guest which withdraws an
+// entry either sees us or is seen.
+//
+// No lock spans more than one entry: an Active record has a busy bit, held for the few
+// instructions of a change, or for the length of one copy.
+//
+// Two domains use entries: the guest itself (a domain may grant to itself) and domain 0, where our
+// backends live. Domain 0 has a table of one frame, whose entries are what backends offer.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
+#include <span>
+#include <vector>
 
+#include "vmm/memory/guest_memory.h"
 #include "xenshim/abi/errno.h"
+#include "xenshim/abi/numbers.h"
+#include "xenshim/abi/structs.h"
+#include "xenshim/domain/physmap.h"
 #include "xenshim/domain/ports.h"
 
 namespace xenshim {
 
+// GNTST_*: never positive.
+using GrantStatus = std::int16_t;
+
+inline constexpr std::uint16_t kBackendDomain = 0;
+
 class GrantTable {
   public:
-    std::uint32_t frames() const { return frames_.load(); }
-    explicit GrantTable(std::uint32_t max_frames)
-        : max_frames_(max_frames < kMaxGrantFrames ? max_frames : kMaxGrantFrames) {}
-    std::uint32_t max_frames() const { return max_frames_; }
-    std::uint32_t version() const { return 1; }
+    struct Config {
+        std::uint32_t max_frames = 64;
+        std::uint16_t domid = 1;
+    };
+    GrantTable(Ports& ports, vmm::GuestMemory& memory, Physmap& physmap, Config config);
+
+    // ---- set-up ---------------------------------------------------------------------------------
+
+    std::uint32_t frames() const { return frames_.load(std::memory_order_acquire); }
+    std::uint32_t max_frames() const { return config_.max_frames; }
+    std::uint32_t version() const { return version_.load(std::memory_order_acquire); }
+    std::uint16_t domid() const { return config_.domid; }
+    std::uint32_t status_frames() const { return version() == 2 ? status_frames_of(frames()) : 0; }
+    // How many entries the guest has.
+    std::uint32_t entries() const { return frames() * per_frame(version()); }
 
     // Makes at least `count` frames; false when that is more than there may be.
-    bool grow_to(std::uint32_t count) {
-        if (count > max_frames_) return false;
-        std::uint32_t now = frames_.load();
-        while (now < count && !frames_.compare_exchange_weak(now, count)) {
-        }
-        return true;
-    }
+    bool grow_to(std::uint32_t count);
+    // XENMAPSPACE_grant_table: grant frame `index`, or with bit 31 in version 2 a status frame, at
+    // `gfn`; the table grows to hold it.
+    GuestResult<void> place_frame(std::uint32_t index, std::uint64_t gfn);
+    GuestResult<void> set_version(std::uint32_t wanted);
+    GrantStatus swap(std::uint32_t a, std::uint32_t b);
 
-    // The own page behind a frame for XENMAPSPACE_grant_table, growing the table to hold it.
-    GuestResult<std::uint32_t> page_of(std::uint32_t frame) {
-        if (frame >= max_frames_ || !grow_to(frame + 1)) return refuse(XEN_EINVAL);
-        return kFirstGrantPage + frame;
-    }
+    // ---- a use of an entry ----------------------------------------------------------------------
 
-    // Version 2 does not exist here (as on a Xen started with gnttab=max-ver:1).
-    GuestResult<void> set_version(std::uint32_t wanted) {
-        if (wanted == 2) return refuse(XEN_ENOSYS);
-        if (wanted != 1) return refuse(XEN_EINVAL);
-        return {};
+    // While one lives the entry is in use, and what it gives access to stays where it is.
+    struct Held {
+        std::uint32_t ref = 0;
+        bool readonly = false;
+        bool exclusive = false;  // its busy bit is ours until release()
+        bool offered = false;    // an entry of domain 0's
+        std::byte* page = nullptr;
+        std::uint16_t start = 0;  // the part that is granted
+        std::uint16_t length = 0;
+    };
+
+    // For one copy by `domid`. With `wait` false: GNTST_eagain when somebody else is busy with the
+    // entry. What is held exclusively must be released, or shared, before another is waited for.
+    GrantStatus hold_for_copy(std::uint16_t domid, std::uint32_t ref, bool readonly, bool wait,
+                              Held* held);
+    // The same of an entry of domain 0's.
+    GrantStatus hold_offer(std::uint32_t ref, bool readonly, Held* held);
+    // Entry `ref` will be wanted soon.
+    void prefetch(std::uint32_t ref) {
+        if (ref >= entries()) return;
+        __builtin_prefetch(&active(ref), 1);
+        __builtin_prefetch(shared_ + std::size_t{ref} * (version() == 1 ? 8 : 16), 1);
     }
+    void share(Held* held);
+    void release(const Held& held);
+
+    // ---- mapped by the guest itself (grant_maps.h) ----------------------------------------------
+
+    // The entry in use by the guest until unmap_self(); `own_page` is where its page is now.
+    // Without `adopt` it is only asked whether the entry could be mapped.
+    GrantStatus map_self(std::uint32_t ref, bool readonly, bool adopt, std::uint32_t* own_page);
+    void unmap_self(std::uint32_t ref, bool readonly);
+    // The own page of an entry that the guest has mapped.
+    std::uint32_t own_page_of(std::uint32_t ref);
+
+    // ---- domain 0's side: backends --------------------------------------------------------------
+
+    // A page of the guest's that a backend works with. No guest action takes it away.
+    struct BackendMapping {
+        GrantStatus status = abi::GNTST_general_error;
+        std::uint32_t ref = 0;
+        bool readonly = false;
+        std::byte* page = nullptr;  // null unless the status is GNTST_okay
+    };
+    BackendMapping map(std::uint32_t ref, bool readonly);
+    void unmap(const BackendMapping& mapping);
+    // From or to the page that an entry gives access to.
+    GrantStatus copy_from(std::uint32_t ref, std::uint16_t offset, std::span<std::byte> to);
+    GrantStatus copy_to(std::uint32_t ref, std::uint16_t offset, std::span<const std::byte> from);
+
+    // A page of the backend's own that the guest may copy from, and to unless it is read-only; by
+    // which reference, beginning with 8. 0: no more may be offered. It stays valid until
+    // withdraw() has answered true; false: a copy is going on.
+    std::uint32_t offer(std::byte* page, bool readonly);
+    bool withdraw(std::uint32_t ref);
 
   private:
-    const std::uint32_t max_frames_;
-    std::atomic<std::uint32_t> frames_{1};
+    static constexpr std::uint32_t kEntriesPerChunk = 512;  // a frame's, in version 1
+    static constexpr std::uint32_t kOffers = 512;           // a table of one frame
+
+    // What the use of an entry that began first found in it; guarded by the busy bit.
+    struct alignas(32) Active {
+        // kBusy, and how many readers and writers there are.
+        std::atomic<std::uint32_t> word{0};
+        std::uint16_t domid = 0;
+        std::uint16_t start = 0;
+        std::uint16_t length = 0;
+        bool sub_page = false;    // also of a transitive entry, for neither can be mapped
+        bool pinned = false;      // the physmap holds `gfn` for us
+        std::uint16_t offer = 0;  // transitive: whose page it is
+        std::uint16_t own_page = kNoOwnPage;
+        std::uint64_t gfn = kNoGfn;
+        std::byte* page = nullptr;
+    };
+    struct Offer {
+        // kOfferTaken, and how many copies are going on.
+        std::atomic<std::uint32_t> uses{0};
+        std::byte* page = nullptr;
+        bool readonly = false;
+    };
+    // A use of an entry that is being begun.
+    struct Wanted {
+        std::uint16_t domid;
+        std::uint32_t ref;
+        bool readonly;
+        bool map;
+    };
+
+    static constexpr std::uint16_t kNoOwnPage = 0;
+    static_assert(kOwnPages <= UINT16_MAX);
+    static constexpr std::uint32_t per_frame(std::uint32_t version) {
+        return version == 1 ? kEntriesPerChunk : kEntriesPerChunk / 2;
+    }
+    static constexpr std::uint32_t status_frames_of(std::uint32_t frames) {
+        constexpr std::uint32_t kPerStatusFrame = kMaxGrantFrames / kMaxStatusFrames;
+        return (frames + kPerStatusFrame - 1) / kPerStatusFrame;
+    }
+
+    std::byte* entry(std::uint32_t ref, std::size_t size) { return shared_ + ref * size; }
+    std::uint16_t& status_of(std::uint32_t ref);
+    Active& active(std::uint32_t ref) {
+        return chunks_[ref / kEntriesPerChunk].load(
+            std::memory_order_acquire)[ref % kEntriesPerChunk];
+    }
+    // The record of `ref` with its busy bit ours, and the word without it. Null: no such entry, or
+    // (with `wait` false) somebody else's.
+    Active* lock(std::uint32_t ref, bool wait, std::uint32_t* word, GrantStatus* status);
+    static void unlock(Active& a, std::uint32_t word) {
+        a.word.store(word, std::memory_order_release);
+    }
+    bool grow_locked(std::uint32_t count);
+
+    GrantStatus begin(const Wanted& want, bool in_use, abi::grant_entry_v2* snapshot);
+    GrantStatus begin_v1(const Wanted& want, bool in_use, abi::grant_entry_v2* snapshot);
+    GrantStatus begin_v2(const Wanted& want, bool in_use, abi::grant_entry_v2* snapshot);
+    // Takes back the in-use bits that `word` users do not need.
+    void end(std::uint32_t ref, std::uint32_t word, bool readonly);
+    GrantStatus admit(Active& a, const Wanted& want, std::uint32_t word,
+                      abi::grant_entry_v2* snapshot);
+    GrantStatus resolve_copy(Active& a, const Wanted& want, const abi::grant_entry_v2& snapshot);
+    GrantStatus follow(Active& a, const Wanted& want, const abi::grant_entry_v2& snapshot);
+    void forget(Active& a);
+    void leave(std::uint32_t ref, bool readonly);
+    void release_offer(std::uint32_t ref);
+    GrantStatus lock_all(std::uint32_t chunks, std::vector<std::uint32_t>* words);
+
+    Ports& ports_;
+    vmm::GuestMemory& memory_;
+    Physmap& physmap_;
+    const Config config_;
+    std::byte* const shared_;  // the frames, one after the other
+    std::byte* const statuses_;
+    std::mutex mutex_;  // growth and the version's change
+    std::atomic<std::uint32_t> frames_{0};
+    std::atomic<std::uint32_t> version_{1};
+    std::vector<std::atomic<Active*>> chunks_;  // one per frame
+    std::vector<std::unique_ptr<Active[]>> storage_;
+    std::array<Offer, kOffers> offers_;
 };
 
 }  // namespace xenshim

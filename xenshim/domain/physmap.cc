@@ -19,6 +19,7 @@ Physmap::Accounts Physmap::accounts() const {
 
 Physmap::Kind Physmap::kind_locked(std::uint64_t gfn) const {
     if (own_at_.contains(gfn)) return Kind::kOwn;
+    if (granted_at_.contains(gfn)) return Kind::kGranted;
     if (ports_.in_slot(gfn)) return memory_.is_hole(gfn) ? Kind::kNothing : Kind::kRam;
     return outside_.contains(gfn) ? Kind::kRam : Kind::kNothing;
 }
@@ -36,8 +37,10 @@ void Physmap::hide_locked(std::uint64_t gfn) {
 }
 
 std::uint64_t Physmap::until_own_locked(std::uint64_t gfn, std::uint64_t most) const {
-    const auto next = own_at_.lower_bound(gfn);
-    return next == own_at_.end() ? most : std::min(most, next->first - gfn);
+    const auto own = own_at_.lower_bound(gfn);
+    if (own != own_at_.end()) most = std::min(most, own->first - gfn);
+    const auto granted = granted_at_.lower_bound(gfn);
+    return granted == granted_at_.end() ? most : std::min(most, granted->first - gfn);
 }
 
 void Physmap::clear_locked(std::uint64_t gfn) {
@@ -56,12 +59,35 @@ void Physmap::clear_locked(std::uint64_t gfn) {
             --accounts_.current;
             if (ports_.in_slot(gfn)) {
                 memory_.set_hole(gfn, true);
-                ports_.free_pages(gfn, 1);
+                if (!memory_.is_pinned(gfn)) ports_.free_pages(gfn, 1);
             } else {
                 outside_.erase(gfn);
-                ports_.remove_ram_page(gfn);
+                if (held_outside_.contains(gfn)) {
+                    leaving_.insert(gfn);
+                } else {
+                    ports_.remove_ram_page(gfn);
+                }
             }
             return;
+        case Kind::kGranted: {
+            --accounts_.current;
+            const auto at = granted_at_.find(gfn);
+            const std::uint32_t page = at->second;
+            granted_at_.erase(at);
+            ports_.hide_own_page(gfn);
+            if (ports_.in_slot(gfn)) memory_.set_hole(gfn, true);
+            drop_adopted_locked(page);
+            return;
+        }
+    }
+}
+
+// What somebody holds is freed when it is let go. Pages that are holes by now: nobody begins to.
+void Physmap::free_unheld_locked(std::uint64_t gfn, std::uint64_t pages) {
+    for (const std::uint64_t end = gfn + pages; gfn < end;) {
+        const std::uint64_t n = memory_.pages_until_pinned(gfn, end - gfn);
+        if (n != 0) ports_.free_pages(gfn, n);
+        gfn += n + 1;
     }
 }
 
@@ -73,7 +99,7 @@ bool Physmap::decrease(std::uint64_t gfn, std::uint64_t pages) {
         if (n != 0) {
             types_.reset(gfn, n);
             memory_.set_holes(gfn, n, true);
-            ports_.free_pages(gfn, n);
+            free_unheld_locked(gfn, n);
             accounts_.current -= n;
         } else {
             const auto own = own_at_.find(gfn);
@@ -89,6 +115,7 @@ bool Physmap::decrease(std::uint64_t gfn, std::uint64_t pages) {
 }
 
 bool Physmap::put_ram_locked(std::uint64_t gfn) {
+    if (memory_.is_pinned(gfn) || leaving_.contains(gfn)) return false;
     if (ports_.in_slot(gfn)) {
         // The guest may have touched the hole meanwhile: what it wrote must not come back.
         ports_.free_pages(gfn, 1);
@@ -102,8 +129,10 @@ bool Physmap::put_ram_locked(std::uint64_t gfn) {
     return true;
 }
 
-// A page that is no plain RAM of a slot: an own page, or one outside the slots.
+// A page that is no plain RAM of a slot: an own page, a granted one, or one outside the slots.
 bool Physmap::populate_one_locked(std::uint64_t gfn) {
+    // Where a grant is mapped Xen ends the domain; here nothing happens.
+    if (kind_locked(gfn) == Kind::kGranted || held_outside_.contains(gfn)) return false;
     if (outside_.contains(gfn)) {
         types_.set(gfn, MemType::kRamRw);
         if (!memory_.fill(vmm::gfn_to_gpa(gfn), vmm::kPageSize, std::byte{0})) return false;
@@ -124,6 +153,10 @@ bool Physmap::populate(std::uint64_t gfn, std::uint64_t pages) {
     for (const std::uint64_t end = gfn + pages; gfn < end;) {
         std::uint64_t n = memory_.pages_in_region(gfn, until_own_locked(gfn, end - gfn));
         if (n != 0) {
+            // Holes from here on, so that nobody begins to hold one. A page that somebody holds
+            // cannot be replaced by another one, for both would be the same host memory.
+            n = memory_.pages_until_pinned(gfn, n);
+            if (n == 0) return false;
             types_.reset(gfn, n);
             ports_.free_pages(gfn, n);
             memory_.set_holes(gfn, n, false);
@@ -157,10 +190,15 @@ GuestResult<void> Physmap::place_own_locked(std::uint32_t page, std::uint64_t gf
     if (lost_[page]) return refuse(XEN_EBUSY);
     const std::uint64_t old = gfn_of_own(page);
     if (old == gfn) return {};
+    if (kind_locked(gfn) == Kind::kGranted) clear_locked(gfn);
     // The new place first: when there is no room for it, nothing changes.
     const Kind before = kind_locked(gfn);
+    if (!cover_locked(gfn, before)) return refuse(XEN_EBUSY);
     if (before != Kind::kNothing && !ports_.in_slot(gfn)) clear_locked(gfn);
-    if (!show_locked(gfn, page)) return refuse(XEN_ENOMEM);
+    if (!show_locked(gfn, page)) {
+        if (before != Kind::kNothing) memory_.set_hole(gfn, false);
+        return refuse(XEN_ENOMEM);
+    }
     types_.set(gfn, MemType::kRamRw);
     if (ports_.in_slot(gfn)) {
         if (before == Kind::kOwn) {
@@ -191,11 +229,15 @@ GuestResult<void> Physmap::move(std::uint64_t from, std::uint64_t to) {
     if (kind_locked(from) != Kind::kRam) return refuse(XEN_EINVAL);
     if (from == to) return {};
     if (to >= std::min(ports_.gfn_limit(), kGfnLimit)) return refuse(XEN_ENOENT);
+    // On Xen whoever maps the page keeps it wherever it goes; here the gfn is the memory.
+    for (const std::uint64_t gfn : {from, to}) {
+        if (memory_.is_pinned(gfn) || held_outside_.contains(gfn)) return refuse(XEN_EBUSY);
+    }
     std::array<std::byte, vmm::kPageSize> content;
     if (!memory_.read(vmm::gfn_to_gpa(from), content)) return refuse(XEN_EINVAL);
     if (ports_.in_slot(to)) {
         // Written over as a whole: what is there need not be freed first.
-        if (own_at_.contains(to)) clear_locked(to);
+        if (own_at_.contains(to) || granted_at_.contains(to)) clear_locked(to);
         types_.set(to, MemType::kRamRw);
         if (memory_.is_hole(to)) ++accounts_.current;
         memory_.set_hole(to, false);
@@ -211,14 +253,127 @@ GuestResult<void> Physmap::move(std::uint64_t from, std::uint64_t to) {
 
 GuestResult<void> Physmap::remove(std::uint64_t gfn) {
     const std::scoped_lock lock(mutex_);
-    if (kind_locked(gfn) == Kind::kNothing) return refuse(XEN_ENOENT);
+    const Kind kind = kind_locked(gfn);
+    if (kind == Kind::kNothing) return refuse(XEN_ENOENT);
     clear_locked(gfn);
+    // Out of the map, but not given back: measured, it goes on being counted.
+    if (kind == Kind::kRam) ++accounts_.current;
     return {};
+}
+
+// Whether an overlay may come over what is at `gfn`: not over RAM that somebody holds, who would
+// look at our page from then on. RAM is a hole from here on, so that nobody begins to hold it.
+bool Physmap::cover_locked(std::uint64_t gfn, Kind before) {
+    if (leaving_.contains(gfn) || held_outside_.contains(gfn)) return false;
+    if (before == Kind::kRam && ports_.in_slot(gfn)) memory_.set_hole(gfn, true);
+    if (!memory_.is_pinned(gfn)) return true;
+    if (before != Kind::kNothing) memory_.set_hole(gfn, false);
+    return false;
+}
+
+void Physmap::withdraw_own(std::uint32_t page) {
+    const std::scoped_lock lock(mutex_);
+    lost_[page] = false;
+    if (const std::uint64_t gfn = gfn_of_own(page); gfn != kNoGfn) clear_locked(gfn);
+}
+
+std::byte* Physmap::hold(std::uint64_t gfn) {
+    if (ports_.in_slot(gfn)) return memory_.pin(gfn);
+    const std::scoped_lock lock(mutex_);
+    if (!outside_.contains(gfn)) return nullptr;
+    ++held_outside_[gfn];
+    return memory_.page(gfn);
+}
+
+void Physmap::release(std::uint64_t gfn) {
+    if (ports_.in_slot(gfn)) {
+        if (memory_.unpin(gfn)) free_touched(gfn);
+        return;
+    }
+    const std::scoped_lock lock(mutex_);
+    const auto held = held_outside_.find(gfn);
+    if (held == held_outside_.end() || --held->second != 0) return;
+    held_outside_.erase(held);
+    if (leaving_.erase(gfn) != 0) ports_.remove_ram_page(gfn);
+}
+
+void Physmap::drop_adopted_locked(std::uint32_t page) {
+    const auto at = adopted_.find(page);
+    if (--at->second == 0) adopted_.erase(at);
+}
+
+std::optional<std::uint32_t> Physmap::adopt(std::uint64_t gfn) {
+    const std::scoped_lock lock(mutex_);
+    const Kind kind = kind_locked(gfn);
+    if (kind == Kind::kGranted) {
+        const std::uint32_t page = granted_at_[gfn];
+        ++adopted_[page];
+        return page;
+    }
+    if (kind != Kind::kRam) return std::nullopt;
+    std::uint32_t page = kFirstGrantedPage;
+    for (const auto& [taken, count] : adopted_) {
+        if (taken != page) break;
+        ++page;
+    }
+    if (page >= kOwnPages || !cover_locked(gfn, kind)) return std::nullopt;
+    if (ports_.in_slot(gfn)) memory_.set_hole(gfn, false);  // to be read once more
+    if (!memory_.read(vmm::gfn_to_gpa(gfn), {ports_.own_page(page), vmm::kPageSize})) {
+        return std::nullopt;
+    }
+    clear_locked(gfn);
+    ++accounts_.current;  // it stays the domain's
+    adopted_[page] = 1;
+    return page;
+}
+
+void Physmap::release_adopted(std::uint32_t page) {
+    const std::scoped_lock lock(mutex_);
+    drop_adopted_locked(page);
+}
+
+Physmap::Shown Physmap::show_adopted(std::uint32_t page, std::uint64_t gfn) {
+    const std::scoped_lock lock(mutex_);
+    if (gfn >= ports_.gfn_limit()) return Shown::kNoRoom;
+    const Kind before = kind_locked(gfn);
+    if (before == Kind::kGranted) return Shown::kGrantThere;
+    if (!cover_locked(gfn, before)) return Shown::kNoRoom;
+    if (before != Kind::kNothing && !ports_.in_slot(gfn)) {
+        clear_locked(gfn);
+        if (before == Kind::kRam) ++accounts_.current;  // lost, not given back
+    }
+    if (!ports_.show_own_page(gfn, page)) {
+        if (before != Kind::kNothing) memory_.set_hole(gfn, false);
+        return Shown::kNoRoom;
+    }
+    if (ports_.in_slot(gfn)) {
+        if (before == Kind::kOwn) {
+            gfn_of_[own_at_[gfn]] = kNoGfn;
+            own_at_.erase(gfn);
+        } else if (before == Kind::kRam) {
+            ports_.free_pages(gfn, 1);  // the overlay hides it: on Xen it is lost as well
+        }
+        memory_.set_hole(gfn, false);
+    }
+    granted_at_[gfn] = page;
+    ++adopted_[page];
+    note_mapped_locked(gfn);
+    return Shown::kDone;
+}
+
+bool Physmap::hide_adopted(std::uint32_t page, std::uint64_t gfn) {
+    const std::scoped_lock lock(mutex_);
+    const auto at = granted_at_.find(gfn);
+    if (at == granted_at_.end() || at->second != page) return false;
+    clear_locked(gfn);
+    ++accounts_.current;  // at no gfn, but still the domain's
+    return true;
 }
 
 bool Physmap::free_touched(std::uint64_t gfn) {
     const std::scoped_lock lock(mutex_);  // against a populate at the same moment
     if (!ports_.in_slot(gfn) || kind_locked(gfn) != Kind::kNothing) return false;
+    if (memory_.is_pinned(gfn)) return false;
     ports_.free_pages(gfn, 1);
     return true;
 }

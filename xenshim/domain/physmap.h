@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 
 #include "vmm/memory/guest_memory.h"
@@ -50,6 +51,30 @@ class Physmap {
     // XENMEM_remove_from_physmap.
     GuestResult<void> remove(std::uint64_t gfn);
 
+    // A page of our own leaves the map, and may come back even when its gfn was given back.
+    void withdraw_own(std::uint32_t page);
+
+    // ---- granted pages --------------------------------------------------------------------------
+
+    // The page at `gfn`, held: what the guest gives back meanwhile stays until release(). Null:
+    // nothing is there.
+    std::byte* hold(std::uint64_t gfn);
+    void release(std::uint64_t gfn);
+
+    // On Xen a page of its own that a translated guest maps by a grant leaves the gfn where it was
+    // (p2m_add_page: a machine frame has one place), and is at no gfn any more when it is unmapped
+    // again; it counts as the domain's all the time. So the content moves into a page of ours, to
+    // be shown wherever it is mapped. Nothing: no page is there, it is held, or none of ours is
+    // free.
+    std::optional<std::uint32_t> adopt(std::uint64_t gfn);
+    void release_adopted(std::uint32_t page);
+    // Whether a vCPU could look at `gfn`.
+    bool in_reach(std::uint64_t gfn) const { return gfn < ports_.gfn_limit(); }
+    enum class Shown { kDone, kNoRoom, kGrantThere };
+    Shown show_adopted(std::uint32_t page, std::uint64_t gfn);
+    // False: something else is there.
+    bool hide_adopted(std::uint32_t page, std::uint64_t gfn);
+
     // Frees the host memory of a page that was given back and touched since. False: it is no such.
     bool free_touched(std::uint64_t gfn);
 
@@ -73,19 +98,22 @@ class Physmap {
     std::uint64_t modified_pages() const;
 
   private:
-    enum class Kind { kNothing, kRam, kOwn };
+    enum class Kind { kNothing, kRam, kOwn, kGranted };
     Kind kind_locked(std::uint64_t gfn) const;
     // Empties `gfn`, whatever is there.
     void clear_locked(std::uint64_t gfn);
     bool put_ram_locked(std::uint64_t gfn);
     void note_mapped_locked(std::uint64_t gfn);
-    // Pages from `gfn` on, `most` at most, before the first own page.
+    // Pages from `gfn` on, `most` at most, before the first own or granted page.
     std::uint64_t until_own_locked(std::uint64_t gfn, std::uint64_t most) const;
     GuestResult<void> place_own_locked(std::uint32_t page, std::uint64_t gfn);
     // A place that Xen has and this CPU cannot address: nobody can look, so nothing is shown.
     bool show_locked(std::uint64_t gfn, std::uint32_t page);
     void hide_locked(std::uint64_t gfn);
     bool populate_one_locked(std::uint64_t gfn);
+    void free_unheld_locked(std::uint64_t gfn, std::uint64_t pages);
+    void drop_adopted_locked(std::uint32_t page);
+    bool cover_locked(std::uint64_t gfn, Kind before);
 
     Ports& ports_;
     vmm::GuestMemory& memory_;
@@ -93,8 +121,12 @@ class Physmap {
     Accounts accounts_;
     std::map<std::uint64_t, std::uint32_t> own_at_;  // gfn -> own page
     std::array<std::atomic<std::uint64_t>, kOwnPages> gfn_of_;
-    std::set<std::uint64_t> outside_;  // RAM pages outside the slots
-    PageTypes types_;                  // of what is mapped
+    std::set<std::uint64_t> outside_;                      // RAM pages outside the slots
+    std::map<std::uint64_t, std::uint32_t> held_outside_;  // gfn -> how often
+    std::set<std::uint64_t> leaving_;  // held pages outside the slots that were given back
+    std::map<std::uint64_t, std::uint32_t> granted_at_;  // gfn -> own page
+    std::map<std::uint32_t, std::uint32_t> adopted_;     // own page -> holders and places
+    PageTypes types_;                                    // of what is mapped
     std::uint64_t modified_ = 0;
     // Grant frames whose gfn was given back: gone for good, as on Xen.
     std::bitset<kOwnPages> lost_;

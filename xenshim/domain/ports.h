@@ -80,10 +80,15 @@ class Ports {
 };
 
 inline constexpr std::uint64_t kNoGfn = ~std::uint64_t{0};
-// Own pages: shared_info, then the grant table's frames.
+// Own pages lie one after the other: shared_info, the grant table's frames, its status frames
+// (version 2: two bytes for each entry of 16), and pages that the guest granted to itself.
 inline constexpr std::uint32_t kSharedInfoPage = 0;
 inline constexpr std::uint32_t kFirstGrantPage = 1;
-inline constexpr std::uint32_t kMaxGrantFrames = 64;
-inline constexpr std::uint32_t kOwnPages = kFirstGrantPage + kMaxGrantFrames;
+inline constexpr std::uint32_t kMaxGrantFrames = 4096;
+inline constexpr std::uint32_t kFirstStatusPage = kFirstGrantPage + kMaxGrantFrames;
+inline constexpr std::uint32_t kMaxStatusFrames = kMaxGrantFrames / 8;
+inline constexpr std::uint32_t kFirstGrantedPage = kFirstStatusPage + kMaxStatusFrames;
+inline constexpr std::uint32_t kMaxGrantedPages = 1024;
+inline constexpr std::uint32_t kOwnPages = kFirstGrantedPage + kMaxGrantedPages;
 
 }  // namespace xenshim

@@ -1,5 +1,6 @@
-// HYPERVISOR_grant_table_op (Xen's common/grant_table.c): setting up a table. Mapping and copying
-// answer -ENOSYS.
+// HYPERVISOR_grant_table_op (Xen's common/grant_table.c).
+#include "xenshim/abi/operations.h"
+#include "xenshim/hypercall/grant_batches.h"
 #include "xenshim/hypercall/handlers.h"
 
 namespace xenshim {
@@ -23,7 +24,7 @@ GuestResult<void> setup_table(Call& call, gnttab_setup_table<W64>& op) {
     }
     for (std::uint32_t i = 0; i < op.nr_frames; ++i) {
         const std::uint64_t gfn = call.domain().physmap().gfn_of_own(kFirstGrantPage + i);
-        TRY(call.write_word({op.frame_list}, i, gfn));
+        if (!call.write_word({op.frame_list}, i, gfn)) op.status = GNTST_bad_virt_addr;
     }
     return {};
 }
@@ -34,16 +35,21 @@ Outcome grant_table_op(Call& call) {
     const vmm::Gva arg = call.handle(1);
     const auto count = call.arg<std::uint32_t>(2);
     const auto op = call.arg<std::uint32_t>(0);
-    switch (op) {
-        case GNTTABOP_setup_table:
-        case GNTTABOP_query_size:
-        case GNTTABOP_set_version:
-        case GNTTABOP_get_version: break;
-        default: return Call::fail(XEN_ENOSYS);
-    }
+    // Before anything is taken apart: a cursor in the upper bits names nothing either.
+    if (!exists(call.profile(), HYPERVISOR_grant_table_op, op)) return Call::fail(XEN_ENOSYS);
     if (static_cast<std::int32_t>(count) < 0) return Call::fail(XEN_EINVAL);
+    // Longer lists came with their continuation.
+    constexpr std::uint32_t kMostUnstopped = 512;
+    if (!call.profile().grant_batches_continue && count > kMostUnstopped) {
+        return Call::fail(XEN_EINVAL);
+    }
 
     switch (op) {
+        case GNTTABOP_map_grant_ref: return grant_map(call, arg, count);
+        case GNTTABOP_unmap_grant_ref: return grant_unmap(call, arg, count);
+        case GNTTABOP_copy: return grant_copy(call, arg, count);
+        case GNTTABOP_swap_grant_ref: return grant_swap(call, arg, count);
+
         case GNTTABOP_setup_table: {
             if (!call.is_64bit() && count == 0) return Call::ok();  // measured: 32-bit only
             if (count != 1) return Call::fail(XEN_EINVAL);
@@ -72,7 +78,7 @@ Outcome grant_table_op(Call& call) {
             const auto set = call.domain().grants().set_version(*wanted);
             // The version in force is told in any case.
             const auto told = call.write(arg, call.domain().grants().version());
-            return Call::result(set ? told : set);
+            return Call::result(told ? set : told);
         }
 
         default:  // get_version

@@ -45,14 +45,9 @@ GuestResult<void> add_one(Call& call, Space space, std::uint64_t idx, std::uint6
         case Space::kSharedInfo:
             if (idx != 0) return refuse(XEN_EINVAL);
             return domain.physmap().place_own(kSharedInfoPage, gfn);
-        case Space::kGrantTable: {
-            if (idx > UINT32_MAX || (idx & XENMAPIDX_grant_table_status) != 0) {
-                return refuse(XEN_EINVAL);
-            }
-            const std::uint32_t page =
-                TRY(domain.grants().page_of(static_cast<std::uint32_t>(idx)));
-            return domain.physmap().place_own(page, gfn);
-        }
+        case Space::kGrantTable:
+            if (idx > UINT32_MAX) return refuse(XEN_EINVAL);
+            return domain.grants().place_frame(static_cast<std::uint32_t>(idx), gfn);
         case Space::kGmfn:
         case Space::kGmfnRange: return domain.physmap().move(idx, gfn);
         case Space::kForeign: return refuse(XEN_EPERM);  // for the control domain alone

@@ -83,7 +83,7 @@ struct VmConfig {
     std::uint32_t preempt_after_us = 100;  // the longest that a hypercall keeps its vCPU
     std::uint32_t cpuid_base = kCpuidBase;
     std::uint32_t max_event_channels = kDefaultEventChannels;  // the highest port
-    std::uint32_t max_grant_frames = 64;
+    std::uint32_t max_grant_frames = 0;  // 0: as many as the profile's release allows
 
     ShutdownAction on_poweroff = ShutdownAction::kDestroy;
     ShutdownAction on_reboot = ShutdownAction::kDestroy;  // in a GUEST.cfg the default is restart

@@ -55,6 +55,7 @@ std::string line_of(const Profile& p) {
     number("private_memory_ops", p.private_memory_ops);
     number("grant_batches_continue", p.grant_batches_continue);
     number("grant_op_bits", p.grant_op_bits);
+    number("grant_frames", p.grant_frames);
     number("hvm_op_mask", static_cast<unsigned>(p.hvm_op_mask));
     number("hvm_memory_progress", static_cast<unsigned>(p.hvm_memory_progress));
     number("hvm_device_ops", p.hvm_device_ops);

@@ -10,6 +10,7 @@ namespace {
 
 using namespace abi;
 using fakes::TestDomain;
+using fakes::Width;
 
 template <class T>
 int code(const GuestResult<T>& result) {
@@ -237,7 +238,8 @@ TEST(Params, ATssThatIsTooShortIsACrash) {
 // ------------------------------------------------------------------------------
 
 TEST(GrantTable, GrowsOnlyUpwardsAndToItsMaximum) {
-    GrantTable grants(kMaxGrantFrames);
+    TestDomain d(Width::k64);
+    GrantTable& grants = d.domain.grants();
     EXPECT_EQ(grants.frames(), 1u);
     EXPECT_TRUE(grants.grow_to(0));
     EXPECT_EQ(grants.frames(), 1u);
@@ -250,25 +252,29 @@ TEST(GrantTable, GrowsOnlyUpwardsAndToItsMaximum) {
     EXPECT_EQ(grants.frames(), 64u);
 }
 
-TEST(GrantTable, AFramesPageGrowsTheTable) {
-    GrantTable grants(kMaxGrantFrames);
-    EXPECT_EQ(*grants.page_of(0), kFirstGrantPage);
+TEST(GrantTable, PlacingAFrameGrowsTheTable) {
+    TestDomain d(Width::k64);
+    GrantTable& grants = d.domain.grants();
+    EXPECT_TRUE(grants.place_frame(0, 0x7010).has_value());
     EXPECT_EQ(grants.frames(), 1u);
-    EXPECT_EQ(*grants.page_of(63), kFirstGrantPage + 63);
+    EXPECT_TRUE(grants.place_frame(63, 0x7011).has_value());
     EXPECT_EQ(grants.frames(), 64u);
-    EXPECT_EQ(code(grants.page_of(64)), kInval);
-    EXPECT_EQ(code(grants.page_of(~0u)), kInval);
-    EXPECT_LT(*grants.page_of(63), kOwnPages);
+    EXPECT_EQ(d.domain.physmap().gfn_of_own(kFirstGrantPage + 63), 0x7011u);
+    EXPECT_EQ(code(grants.place_frame(64, 0x7012)), kInval);
+    EXPECT_EQ(code(grants.place_frame(~0u, 0x7012)), kInval);
+    EXPECT_TRUE(d.domain.physmap().has_ram(0x7012));
 }
 
-TEST(GrantTable, OnlyVersionOneExists) {
-    GrantTable grants(kMaxGrantFrames);
-    EXPECT_TRUE(grants.set_version(1).has_value());
-    EXPECT_EQ(code(grants.set_version(2)), -XEN_ENOSYS);
-    for (const std::uint32_t bad : {0u, 3u, 0x80000001u}) {
-        EXPECT_EQ(code(grants.set_version(bad)), kInval) << bad;
-    }
-    EXPECT_EQ(grants.version(), 1u);
+TEST(GrantTable, HasAsManyFramesAsTheProfilesReleaseUnlessTold) {
+    const auto most = [](const char* profile) {
+        TestDomain d(Width::k64, {.profile = find_profile(profile)});
+        return d.domain.grants().max_frames();
+    };
+    EXPECT_EQ(most("xen-3.4"), 32u);
+    EXPECT_EQ(most("xen-4.9"), 32u);
+    EXPECT_EQ(most("xen-4.10"), 64u);
+    EXPECT_EQ(most("xen-4.17"), 64u);
+    EXPECT_EQ(most("xenserver-7.1"), 32u);
 }
 
 // ---- timers

@@ -1,0 +1,111 @@
+#include "xenshim/domain/grant_maps.h"
+
+#include "vmm/memory/address.h"
+
+namespace xenshim {
+
+using namespace abi;
+
+namespace {
+
+// Domain 0's table, whose entries nobody outside may map.
+constexpr std::uint32_t kBackendEntries = 512;
+
+}  // namespace
+
+std::uint32_t GrantMaps::handles() const {
+    const std::scoped_lock lock(mutex_);
+    return static_cast<std::uint32_t>(mappings_.size());
+}
+
+GrantMaps::Mapping GrantMaps::mapping(std::uint32_t handle) const {
+    const std::scoped_lock lock(mutex_);
+    return handle < mappings_.size() ? mappings_[handle] : Mapping{};
+}
+
+// Handles are used again as late as possible, and one is always left over: as Xen's free list.
+std::optional<std::uint32_t> GrantMaps::take_handle() {
+    const std::scoped_lock lock(mutex_);
+    if (free_.size() <= 1) {
+        const auto first = static_cast<std::uint32_t>(mappings_.size());
+        if (first / kPerFrame >= max_frames_) return std::nullopt;
+        mappings_.resize(first + kPerFrame);
+        for (std::uint32_t i = kPerFrame; i > 0; --i) {
+            free_.push_front(first + i - 1);
+        }
+    }
+    const std::uint32_t handle = free_.front();
+    free_.pop_front();
+    return handle;
+}
+
+void GrantMaps::give_handle(std::uint32_t handle) {
+    const std::scoped_lock lock(mutex_);
+    free_.push_back(handle);
+}
+
+GrantMaps::Result GrantMaps::map(const Request& request) {
+    const auto failed = [](GrantStatus status) { return Result{.status = status}; };
+    constexpr std::uint32_t kNotForTranslated =
+        GNTMAP_device_map | GNTMAP_application_map | GNTMAP_contains_pte;
+    if ((request.flags & (GNTMAP_device_map | GNTMAP_host_map)) == 0) {
+        return failed(GNTST_bad_gntref);
+    }
+    if ((request.flags & kNotForTranslated) != 0) return failed(GNTST_general_error);
+    // By number only: DOMID_SELF is no domain here.
+    if (request.domid != kBackendDomain && request.domid != grants_.domid()) {
+        return failed(GNTST_bad_domain);
+    }
+    const auto handle = take_handle();
+    if (!handle) return failed(GNTST_no_space);
+    const auto give_back = [&](GrantStatus status) {
+        give_handle(*handle);
+        return failed(status);
+    };
+    if (request.domid == kBackendDomain) {
+        // What a backend offers may be copied, and is mapped by nobody.
+        return give_back(request.ref < kBackendEntries ? GNTST_general_error : GNTST_bad_gntref);
+    }
+
+    const bool readonly = (request.flags & GNTMAP_readonly) != 0;
+    const std::uint64_t gfn = vmm::Gpa{request.host_addr}.gfn();
+    const bool can_be_shown =
+        (request.flags & ~GNTMAP_readonly) == GNTMAP_host_map && physmap_.in_reach(gfn);
+    std::uint32_t page = 0;
+    GrantStatus status = grants_.map_self(request.ref, readonly, can_be_shown, &page);
+    if (status != GNTST_okay) return give_back(status);
+    if (!can_be_shown) return give_back(GNTST_general_error);
+    const auto shown = physmap_.show_adopted(page, gfn);
+    if (shown != Physmap::Shown::kDone) {
+        grants_.unmap_self(request.ref, readonly);
+        Result out = give_back(GNTST_general_error);
+        out.crash = shown == Physmap::Shown::kGrantThere;
+        return out;
+    }
+    const std::scoped_lock lock(mutex_);
+    mappings_[*handle] = {.ref = request.ref,
+                          .domid = request.domid,
+                          .flags = static_cast<std::uint16_t>(request.flags)};
+    return {.status = GNTST_okay, .handle = *handle};
+}
+
+GrantStatus GrantMaps::unmap(std::uint32_t handle, std::uint64_t host_addr) {
+    Mapping mapping;
+    {
+        const std::scoped_lock lock(mutex_);
+        if (handle >= mappings_.size() || mappings_[handle].flags == 0) return GNTST_bad_handle;
+        // Address 0 asks for nothing to be unmapped, and gets it.
+        if (host_addr == 0) return GNTST_okay;
+        mapping = mappings_[handle];
+        // Any place of the page will do, as on Xen: what is compared is the page.
+        if (!physmap_.hide_adopted(grants_.own_page_of(mapping.ref), vmm::Gpa{host_addr}.gfn())) {
+            return GNTST_general_error;
+        }
+        mappings_[handle] = {};
+        free_.push_back(handle);
+    }
+    grants_.unmap_self(mapping.ref, (mapping.flags & GNTMAP_readonly) != 0);
+    return GNTST_okay;
+}
+
+}  // namespace xenshim

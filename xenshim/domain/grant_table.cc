@@ -1,0 +1,621 @@
+#include "xenshim/domain/grant_table.h"
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+namespace xenshim {
+
+using namespace abi;
+
+namespace {
+
+constexpr std::uint32_t kBusy = 1u << 31;
+constexpr std::uint32_t kOfferTaken = 1u << 31;
+// Readers in the low byte, writers above. As on Xen a counter that has reached its top bit takes
+// no more.
+constexpr std::uint32_t kReader = 1;
+constexpr std::uint32_t kWriter = 1u << 8;
+constexpr std::uint32_t kWriters = 0xffu << 8;
+constexpr std::uint32_t kCounterTop = 0x80;
+
+constexpr std::uint32_t counter(bool readonly) {
+    return readonly ? kReader : kWriter;
+}
+
+// How often an entry that changes under our hands is looked at again (XSA-295: never without end).
+constexpr unsigned kTries = 5;
+
+// Version 1's entry as one word: flags, domid, frame.
+constexpr unsigned kDomidShift = 16;
+constexpr unsigned kFrameShift = 32;
+
+grant_entry_v2 unpack(std::uint64_t raw) {
+    return {.flags = static_cast<std::uint16_t>(raw),
+            .domid = static_cast<std::uint16_t>(raw >> kDomidShift),
+            .page_off = 0,
+            .length = 0,
+            .frame = raw >> kFrameShift};
+}
+
+// Sixteen bytes at once: an aligned vector load is one access on every CPU with AVX.
+grant_entry_v2 load_entry(const std::byte* at) {
+    using Vector [[gnu::vector_size(16)]] = long long;
+    Vector raw;
+    asm volatile("movdqa %1, %0"
+                 : "=x"(raw)
+                 : "m"(*reinterpret_cast<const Vector*>(at))  // NOLINT: guest memory
+                 : "memory");
+    grant_entry_v2 out;
+    std::memcpy(&out, &raw, sizeof out);
+    return out;
+}
+
+template <class T>
+std::atomic_ref<T> word_at(std::byte* at) {
+    return std::atomic_ref(*reinterpret_cast<T*>(at));  // NOLINT: a word shared with the guest
+}
+
+std::uint16_t in_use_bits(bool readonly) {
+    return static_cast<std::uint16_t>(readonly ? GTF_reading : GTF_reading | GTF_writing);
+}
+
+// A busy bit is held for one page's copy at most, unless its holder lost its CPU.
+void wait_a_little(unsigned& round) {
+    constexpr unsigned kSpins = 64;
+    if (++round % kSpins == 0) {
+        std::this_thread::yield();
+    } else {
+        __builtin_ia32_pause();
+    }
+}
+
+}  // namespace
+
+GrantTable::GrantTable(Ports& ports, vmm::GuestMemory& memory, Physmap& physmap, Config config)
+    : ports_(ports),
+      memory_(memory),
+      physmap_(physmap),
+      config_{std::clamp<std::uint32_t>(config.max_frames, 1, kMaxGrantFrames), config.domid},
+      shared_(ports.own_page(kFirstGrantPage)),
+      statuses_(ports.own_page(kFirstStatusPage)),
+      chunks_(config_.max_frames),
+      storage_(config_.max_frames) {
+    grow_locked(1);
+}
+
+// ---- frames and version -------------------------------------------------------------------------
+
+bool GrantTable::grow_locked(std::uint32_t count) {
+    if (count > config_.max_frames) return false;
+    for (std::uint32_t i = frames(); i < count; ++i) {
+        storage_[i] = std::make_unique<Active[]>(kEntriesPerChunk);
+        chunks_[i].store(storage_[i].get(), std::memory_order_release);
+        frames_.store(i + 1, std::memory_order_release);
+    }
+    return true;
+}
+
+bool GrantTable::grow_to(std::uint32_t count) {
+    const std::scoped_lock lock(mutex_);
+    return grow_locked(count);
+}
+
+GuestResult<void> GrantTable::place_frame(std::uint32_t index, std::uint64_t gfn) {
+    const std::scoped_lock lock(mutex_);
+    if (version() == 2 && (index & XENMAPIDX_grant_table_status) != 0) {
+        index &= ~XENMAPIDX_grant_table_status;
+        const std::uint32_t holds = status_frames_of(config_.max_frames);
+        if (index >= holds) return refuse(XEN_EINVAL);
+        if (index >= status_frames()) {
+            // As many frames as this status frame has room for, or none.
+            const std::uint32_t wanted = (index + 1) * (kMaxGrantFrames / kMaxStatusFrames);
+            if (!grow_locked(wanted)) return refuse(XEN_EINVAL);
+        }
+        return physmap_.place_own(kFirstStatusPage + index, gfn);
+    }
+    if (index >= config_.max_frames || !grow_locked(index + 1)) return refuse(XEN_EINVAL);
+    return physmap_.place_own(kFirstGrantPage + index, gfn);
+}
+
+// Holds every entry, but for one that is in use beyond the reserved ones: then none.
+GrantStatus GrantTable::lock_all(std::uint32_t chunks, std::vector<std::uint32_t>* words) {
+    const std::uint32_t count = chunks * kEntriesPerChunk;
+    words->reserve(count);
+    for (std::uint32_t ref = 0; ref < count; ++ref) {
+        Active& a = active(ref);
+        unsigned round = 0;
+        std::uint32_t word = a.word.load(std::memory_order_relaxed);
+        for (;;) {
+            if ((word & kBusy) == 0 &&
+                a.word.compare_exchange_weak(word, word | kBusy, std::memory_order_acquire)) {
+                break;
+            }
+            if ((word & kBusy) != 0) {
+                wait_a_little(round);
+                word = a.word.load(std::memory_order_relaxed);
+            }
+        }
+        words->push_back(word);
+        if (word != 0 && ref >= GNTTAB_NR_RESERVED_ENTRIES) return GNTST_eagain;
+    }
+    return GNTST_okay;
+}
+
+GuestResult<void> GrantTable::set_version(std::uint32_t wanted) {
+    if (wanted != 1 && wanted != 2) return refuse(XEN_EINVAL);
+    const std::scoped_lock lock(mutex_);
+    if (wanted == version()) return {};
+    std::vector<std::uint32_t> words;
+    const auto unlock_all = [&] {
+        for (std::uint32_t ref = 0; ref < words.size(); ++ref) {
+            unlock(active(ref), words[ref]);
+        }
+    };
+    const std::uint32_t frames = this->frames();
+    if (lock_all(frames, &words) != GNTST_okay) {
+        unlock_all();
+        return refuse(XEN_EBUSY);
+    }
+
+    // The toolstack's entries survive, with what is in use of them.
+    std::array<grant_entry_v2, GNTTAB_NR_RESERVED_ENTRIES> kept{};
+    for (std::uint32_t ref = 0; ref < kept.size(); ++ref) {
+        if (version() == 1) {
+            kept[ref] = unpack(word_at<std::uint64_t>(entry(ref, sizeof(grant_entry_v1))).load());
+            continue;
+        }
+        grant_entry_v2 e = load_entry(entry(ref, sizeof(grant_entry_v2)));
+        const unsigned type = e.flags & GTF_type_mask;
+        if (type == GTF_transitive || (type == GTF_permit_access && e.frame > UINT32_MAX)) {
+            unlock_all();
+            return refuse(XEN_ERANGE);  // version 1 cannot say that
+        }
+        if (type != GTF_permit_access) continue;
+        e.flags = static_cast<std::uint16_t>(e.flags | std::atomic_ref(status_of(ref)).load());
+        kept[ref] = e;
+    }
+    if (version() == 2) {
+        for (std::uint32_t i = 0; i < status_frames(); ++i) {
+            physmap_.withdraw_own(kFirstStatusPage + i);
+        }
+    }
+    std::memset(statuses_, 0, std::size_t{status_frames_of(frames)} * vmm::kPageSize);
+    std::memset(shared_, 0, std::size_t{frames} * vmm::kPageSize);
+    for (std::uint32_t ref = 0; ref < kept.size(); ++ref) {
+        const grant_entry_v2& e = kept[ref];
+        if (wanted == 1) {
+            const grant_entry_v1 v1{e.flags, e.domid, static_cast<std::uint32_t>(e.frame)};
+            std::memcpy(entry(ref, sizeof v1), &v1, sizeof v1);
+        } else {
+            constexpr std::uint16_t kInUse = GTF_reading | GTF_writing;
+            grant_entry_v2 v2{.flags = static_cast<std::uint16_t>(e.flags & ~kInUse),
+                              .domid = e.domid,
+                              .page_off = 0,
+                              .length = 0,
+                              .frame = e.frame};
+            std::memcpy(entry(ref, sizeof v2), &v2, sizeof v2);
+            status_of(ref) = e.flags & kInUse;
+        }
+    }
+    version_.store(wanted, std::memory_order_release);
+    unlock_all();
+    return {};
+}
+
+std::uint16_t& GrantTable::status_of(std::uint32_t ref) {
+    return reinterpret_cast<std::uint16_t*>(statuses_)[ref];  // NOLINT: an array in our own pages
+}
+
+// ---- entries ------------------------------------------------------------------------------------
+
+GrantTable::Active* GrantTable::lock(std::uint32_t ref, bool wait, std::uint32_t* word,
+                                     GrantStatus* status) {
+    *status = GNTST_bad_gntref;
+    if (ref >= entries()) return nullptr;
+    Active& a = active(ref);
+    unsigned round = 0;
+    std::uint32_t now = 0;  // what most entries are
+    while (!a.word.compare_exchange_strong(now, now | kBusy, std::memory_order_acquire)) {
+        if ((now & kBusy) == 0) continue;
+        if (!wait) {
+            *status = GNTST_eagain;
+            return nullptr;
+        }
+        wait_a_little(round);
+        now = a.word.load(std::memory_order_relaxed) & ~kBusy;
+    }
+    // The version may have changed before the entry was ours; now it cannot.
+    if (ref >= entries()) {
+        unlock(a, now);
+        return nullptr;
+    }
+    *word = now;
+    *status = GNTST_okay;
+    return &a;
+}
+
+GrantStatus GrantTable::begin_v1(const Wanted& want, bool in_use, grant_entry_v2* snapshot) {
+    const auto shared = word_at<std::uint64_t>(entry(want.ref, sizeof(grant_entry_v1)));
+    // A part of a page is unknown to this version, but a mapping looks for it all the same.
+    const unsigned mask = want.map ? GTF_type_mask | GTF_sub_page : GTF_type_mask;
+    std::uint64_t seen = shared.load(std::memory_order_relaxed);
+    for (unsigned i = 0; i < kTries; ++i) {
+        const grant_entry_v2 e = unpack(seen);
+        if (!in_use && ((e.flags & mask) != GTF_permit_access || e.domid != want.domid)) {
+            return GNTST_general_error;
+        }
+        if (!want.readonly && (e.flags & GTF_readonly) != 0) return GNTST_general_error;
+        if (shared.compare_exchange_strong(seen, seen | in_use_bits(want.readonly))) {
+            *snapshot = e;
+            return GNTST_okay;
+        }
+    }
+    return GNTST_general_error;
+}
+
+GrantStatus GrantTable::begin_v2(const Wanted& want, bool in_use, grant_entry_v2* snapshot) {
+    std::byte* const shared = entry(want.ref, sizeof(grant_entry_v2));
+    const auto allows = [&](const grant_entry_v2& e) {
+        const unsigned type = e.flags & GTF_type_mask;
+        const bool known = want.map ? type == GTF_permit_access && (e.flags & GTF_sub_page) == 0
+                                    : type == GTF_permit_access || type == GTF_transitive;
+        return (in_use || (known && e.domid == want.domid)) &&
+               (want.readonly || (e.flags & GTF_readonly) == 0);
+    };
+    // An entry that is plainly not meant for this is not even marked.
+    if (!allows(unpack(word_at<std::uint64_t>(shared).load(std::memory_order_relaxed)))) {
+        return GNTST_general_error;
+    }
+    // The mark first, for all to see, then the look that counts.
+    const std::atomic_ref status(status_of(want.ref));
+    const std::uint16_t before = status.load(std::memory_order_relaxed);
+    status.exchange(static_cast<std::uint16_t>(before | in_use_bits(want.readonly)));
+    *snapshot = load_entry(shared);
+    if (allows(*snapshot)) return GNTST_okay;
+    status.store(in_use ? static_cast<std::uint16_t>(before & (GTF_reading | GTF_writing))
+                        : std::uint16_t{0},
+                 std::memory_order_release);
+    return GNTST_general_error;
+}
+
+GrantStatus GrantTable::begin(const Wanted& want, bool in_use, grant_entry_v2* snapshot) {
+    return version() == 1 ? begin_v1(want, in_use, snapshot) : begin_v2(want, in_use, snapshot);
+}
+
+void GrantTable::end(std::uint32_t ref, std::uint32_t word, bool readonly) {
+    std::uint16_t clear = word == 0 ? GTF_reading : std::uint16_t{0};
+    if (!readonly && (word & kWriters) == 0) clear |= GTF_writing;
+    if (clear == 0) return;
+    const auto mask = static_cast<std::uint16_t>(~clear);
+    if (version() == 1) {
+        word_at<std::uint16_t>(entry(ref, sizeof(grant_entry_v1))).fetch_and(mask);
+        return;
+    }
+    const std::atomic_ref status(status_of(ref));  // the guest has no business writing here
+    status.store(static_cast<std::uint16_t>(status.load(std::memory_order_relaxed) & mask),
+                 std::memory_order_release);
+}
+
+// Whether `a` may have one more user; if so it is marked in the shared entry. The snapshot is
+// valid when there was no user before.
+GrantStatus GrantTable::admit(Active& a, const Wanted& want, std::uint32_t word,
+                              grant_entry_v2* snapshot) {
+    if (word != 0) {
+        const std::uint32_t count = want.readonly ? word & 0xff : (word & kWriters) >> 8;
+        if (a.domid != want.domid || count >= kCounterTop || (want.map && a.sub_page)) {
+            return GNTST_general_error;
+        }
+        if (want.readonly || (word & kWriters) != 0) return GNTST_okay;
+    }
+    return begin(want, word != 0, snapshot);
+}
+
+// One level, and only to domain 0: a transitive entry names an entry of another domain's, and
+// there is no other one.
+GrantStatus GrantTable::follow(Active& a, const Wanted& want, const grant_entry_v2& snapshot) {
+    const std::uint16_t other = snapshot.page_off;
+    if (other != kBackendDomain) return GNTST_general_error;
+    Held held;
+    const auto ref = static_cast<std::uint32_t>(snapshot.frame);
+    if (const GrantStatus status = hold_offer(ref, want.readonly, &held); status != GNTST_okay) {
+        return status;
+    }
+    a.offer = static_cast<std::uint16_t>(ref);
+    a.page = held.page;
+    a.start = 0;
+    a.length = vmm::kPageSize;
+    a.sub_page = true;
+    return GNTST_okay;
+}
+
+GrantStatus GrantTable::resolve_copy(Active& a, const Wanted& want,
+                                     const grant_entry_v2& snapshot) {
+    if ((snapshot.flags & GTF_type_mask) == GTF_transitive && version() == 2) {
+        return follow(a, want, snapshot);
+    }
+    a.page = memory_.page(snapshot.frame);
+    if (a.page == nullptr) return GNTST_bad_page;
+    a.gfn = snapshot.frame;
+    a.sub_page = version() == 2 && (snapshot.flags & GTF_sub_page) != 0;
+    a.start = a.sub_page ? snapshot.page_off : std::uint16_t{0};
+    a.length = a.sub_page ? snapshot.length : static_cast<std::uint16_t>(vmm::kPageSize);
+    return GNTST_okay;
+}
+
+// The last user is gone.
+void GrantTable::forget(Active& a) {
+    if (a.pinned) physmap_.release(a.gfn);
+    if (a.own_page != kNoOwnPage) physmap_.release_adopted(a.own_page);
+    if (a.offer != 0) release_offer(a.offer);
+    a.pinned = false;
+    a.own_page = kNoOwnPage;
+    a.offer = 0;
+    a.gfn = kNoGfn;
+    a.page = nullptr;
+}
+
+GrantStatus GrantTable::hold_for_copy(std::uint16_t domid, std::uint32_t ref, bool readonly,
+                                      bool wait, Held* held) {
+    std::uint32_t word = 0;
+    GrantStatus status = GNTST_okay;
+    Active* a = lock(ref, wait, &word, &status);
+    if (a == nullptr) return status;
+    const Wanted want{domid, ref, readonly, false};
+    grant_entry_v2 snapshot{};
+    // Whoever began to read through a transitive entry says nothing of writing (XSA-226).
+    if (word != 0 && a->offer != 0 && !readonly && offers_[a->offer].readonly) {
+        unlock(*a, word);
+        return GNTST_general_error;
+    }
+    status = admit(*a, want, word, &snapshot);
+    if (status == GNTST_okay && word == 0) {
+        a->domid = domid;
+        status = resolve_copy(*a, want, snapshot);
+        if (status != GNTST_okay) end(ref, word, readonly);
+    }
+    if (status != GNTST_okay) {
+        unlock(*a, word);
+        return status;
+    }
+    *held = {.ref = ref,
+             .readonly = readonly,
+             .exclusive = word == 0,
+             .offered = false,
+             .page = a->page,
+             .start = a->start,
+             .length = a->length};
+    if (word != 0) unlock(*a, word + counter(readonly));
+    return GNTST_okay;
+}
+
+void GrantTable::share(Held* held) {
+    if (!held->exclusive) return;
+    held->exclusive = false;
+    unlock(active(held->ref), counter(held->readonly));
+}
+
+void GrantTable::leave(std::uint32_t ref, bool readonly) {
+    std::uint32_t word = 0;
+    GrantStatus status = GNTST_okay;
+    Active* a = lock(ref, true, &word, &status);
+    if (a == nullptr) return;  // an entry in use stays one
+    word -= counter(readonly);
+    end(ref, word, readonly);
+    if (word == 0) forget(*a);
+    unlock(*a, word);
+}
+
+void GrantTable::release(const Held& held) {
+    if (held.offered) {
+        release_offer(held.ref);
+        return;
+    }
+    if (!held.exclusive) {
+        leave(held.ref, held.readonly);
+        return;
+    }
+    Active& a = active(held.ref);
+    end(held.ref, 0, held.readonly);
+    if (a.offer != 0) forget(a);
+    unlock(a, 0);
+}
+
+// As on Xen, also with an entry that does not exist or is in use.
+GrantStatus GrantTable::swap(std::uint32_t ref_a, std::uint32_t ref_b) {
+    const std::uint32_t count = entries();
+    if (ref_a >= count || ref_b >= count) return GNTST_bad_gntref;
+    if (ref_a == ref_b) return GNTST_okay;
+    // Always in the same order, for another vCPU may swap the other way round.
+    const std::uint32_t refs[] = {std::min(ref_a, ref_b), std::max(ref_a, ref_b)};
+    std::uint32_t words[2] = {};
+    GrantStatus status = GNTST_okay;
+    Active* first = lock(refs[0], true, &words[0], &status);
+    if (first == nullptr) return status;
+    Active* second = lock(refs[1], true, &words[1], &status);
+    if (second != nullptr && (words[0] != 0 || words[1] != 0)) {
+        status = GNTST_eagain;
+    } else if (second != nullptr) {
+        const std::size_t size = version() == 1 ? sizeof(grant_entry_v1) : sizeof(grant_entry_v2);
+        for (std::size_t at = 0; at < size; at += sizeof(std::uint64_t)) {
+            const auto a = word_at<std::uint64_t>(entry(ref_a, size) + at);
+            const auto b = word_at<std::uint64_t>(entry(ref_b, size) + at);
+            b.store(a.exchange(b.load()));
+        }
+        if (version() == 2) {
+            const std::atomic_ref a(status_of(ref_a)), b(status_of(ref_b));
+            b.store(a.exchange(b.load()));
+        }
+    }
+    if (second != nullptr) unlock(*second, words[1]);
+    unlock(*first, words[0]);
+    return status;
+}
+
+// ---- mappings -----------------------------------------------------------------------------------
+
+GrantStatus GrantTable::map_self(std::uint32_t ref, bool readonly, bool adopt,
+                                 std::uint32_t* own_page) {
+    std::uint32_t word = 0;
+    GrantStatus status = GNTST_okay;
+    Active* a = lock(ref, true, &word, &status);
+    if (a == nullptr) return status;
+    const Wanted want{config_.domid, ref, readonly, true};
+    grant_entry_v2 snapshot{};
+    const std::uint32_t before = word;
+    status = admit(*a, want, word, &snapshot);
+    const bool marked = status == GNTST_okay;
+    if (status == GNTST_okay && word == 0) {
+        if (memory_.page(snapshot.frame) == nullptr) status = GNTST_bad_page;
+    } else if (status == GNTST_okay && adopt && a->own_page == kNoOwnPage) {
+        status = GNTST_eagain;  // a copy is going on, from where the page still is
+    }
+    if (status == GNTST_okay && adopt && word == 0) {
+        const auto adopted = physmap_.adopt(snapshot.frame);
+        if (adopted) {
+            a->domid = config_.domid;
+            a->sub_page = false;
+            a->start = 0;
+            a->length = vmm::kPageSize;
+            a->own_page = static_cast<std::uint16_t>(*adopted);
+            a->page = ports_.own_page(*adopted);
+        } else {
+            status = GNTST_general_error;
+        }
+    }
+    if (status == GNTST_okay && adopt) {
+        *own_page = a->own_page;
+        word += counter(readonly);
+    } else if (marked) {
+        end(ref, before, readonly);
+    }
+    unlock(*a, word);
+    return status;
+}
+
+void GrantTable::unmap_self(std::uint32_t ref, bool readonly) {
+    leave(ref, readonly);
+}
+
+std::uint32_t GrantTable::own_page_of(std::uint32_t ref) {
+    std::uint32_t word = 0;
+    GrantStatus status = GNTST_okay;
+    Active* a = lock(ref, true, &word, &status);
+    if (a == nullptr) return kNoOwnPage;
+    const std::uint32_t page = a->own_page;
+    unlock(*a, word);
+    return page;
+}
+
+GrantTable::BackendMapping GrantTable::map(std::uint32_t ref, bool readonly) {
+    BackendMapping out{.ref = ref, .readonly = readonly};
+    std::uint32_t word = 0;
+    Active* a = lock(ref, true, &word, &out.status);
+    if (a == nullptr) return out;
+    const Wanted want{kBackendDomain, ref, readonly, true};
+    grant_entry_v2 snapshot{};
+    out.status = admit(*a, want, word, &snapshot);
+    if (out.status == GNTST_okay && !a->pinned) {
+        // Another user may be a copy, which holds the page for its own length only.
+        const std::uint64_t gfn = word == 0 ? snapshot.frame : a->gfn;
+        std::byte* page = physmap_.hold(gfn);
+        if (page == nullptr) {
+            out.status = GNTST_bad_page;
+            end(ref, word, readonly);
+        } else {
+            a->domid = kBackendDomain;
+            a->gfn = gfn;
+            a->page = page;
+            a->pinned = true;
+            if (word == 0) {
+                a->sub_page = false;
+                a->start = 0;
+                a->length = vmm::kPageSize;
+            }
+        }
+    }
+    if (out.status == GNTST_okay) {
+        out.page = a->page;
+        word += counter(readonly);
+    }
+    unlock(*a, word);
+    return out;
+}
+
+void GrantTable::unmap(const BackendMapping& mapping) {
+    if (mapping.page != nullptr) leave(mapping.ref, mapping.readonly);
+}
+
+GrantStatus GrantTable::copy_from(std::uint32_t ref, std::uint16_t offset,
+                                  std::span<std::byte> to) {
+    if (offset + to.size() > vmm::kPageSize) return GNTST_bad_copy_arg;
+    Held held;
+    const GrantStatus status = hold_for_copy(kBackendDomain, ref, true, true, &held);
+    if (status != GNTST_okay) return status;
+    const bool inside =
+        offset >= held.start && offset + to.size() <= std::size_t{held.start} + held.length;
+    if (inside && !to.empty()) std::memcpy(to.data(), held.page + offset, to.size());
+    release(held);
+    return inside ? GNTST_okay : GNTST_general_error;
+}
+
+GrantStatus GrantTable::copy_to(std::uint32_t ref, std::uint16_t offset,
+                                std::span<const std::byte> from) {
+    if (offset + from.size() > vmm::kPageSize) return GNTST_bad_copy_arg;
+    Held held;
+    const GrantStatus status = hold_for_copy(kBackendDomain, ref, false, true, &held);
+    if (status != GNTST_okay) return status;
+    const bool inside =
+        offset >= held.start && offset + from.size() <= std::size_t{held.start} + held.length;
+    if (inside && !from.empty()) std::memcpy(held.page + offset, from.data(), from.size());
+    release(held);
+    return inside ? GNTST_okay : GNTST_general_error;
+}
+
+// ---- domain 0's table ---------------------------------------------------------------------------
+
+std::uint32_t GrantTable::offer(std::byte* page, bool readonly) {
+    const std::scoped_lock lock(mutex_);
+    for (std::uint32_t ref = GNTTAB_NR_RESERVED_ENTRIES; ref < kOffers; ++ref) {
+        Offer& o = offers_[ref];
+        if (o.uses.load(std::memory_order_acquire) != 0) continue;
+        o.page = page;
+        o.readonly = readonly;
+        o.uses.store(kOfferTaken, std::memory_order_release);
+        return ref;
+    }
+    return 0;
+}
+
+bool GrantTable::withdraw(std::uint32_t ref) {
+    if (ref >= kOffers) return false;
+    std::uint32_t idle = kOfferTaken;
+    return offers_[ref].uses.compare_exchange_strong(idle, 0);
+}
+
+GrantStatus GrantTable::hold_offer(std::uint32_t ref, bool readonly, Held* held) {
+    if (ref >= kOffers) return GNTST_bad_gntref;
+    Offer& o = offers_[ref];
+    std::uint32_t uses = o.uses.load(std::memory_order_relaxed);
+    do {
+        if ((uses & kOfferTaken) == 0) return GNTST_general_error;
+    } while (!o.uses.compare_exchange_weak(uses, uses + 1, std::memory_order_acquire));
+    if (o.readonly && !readonly) {
+        o.uses.fetch_sub(1, std::memory_order_release);
+        return GNTST_general_error;
+    }
+    *held = {.ref = ref,
+             .readonly = readonly,
+             .exclusive = false,
+             .offered = true,
+             .page = o.page,
+             .start = 0,
+             .length = vmm::kPageSize};
+    return GNTST_okay;
+}
+
+void GrantTable::release_offer(std::uint32_t ref) {
+    offers_[ref].uses.fetch_sub(1, std::memory_order_release);
+}
+
+}  // namespace xenshim
