@@ -1052,8 +1052,7 @@ TEST_P(Grants, Xsa228UsesOfSeveralThreads) {
         const GrantStatus got = table().swap(8, 9);
         EXPECT_TRUE(got == GNTST_okay || got == GNTST_eagain);
         swaps += got == GNTST_okay;
-        const std::uint32_t other = 3 - table().version();
-        if (i % 16 == 0) changes += table().set_version(other).has_value();
+        if (i % 16 == 0) changes += table().set_version(3 - table().version()).has_value();
         std::this_thread::yield();
     }
     stop = true;
