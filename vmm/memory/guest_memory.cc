@@ -104,7 +104,11 @@ std::byte* GuestMemory::pin(std::uint64_t gfn) {
     std::uint32_t* pins = pins_of(gfn);
     if (pins == nullptr) return nullptr;
     std::atomic_ref(*pins).fetch_add(1);
-    if (!is_hole(gfn)) return page(gfn);
+    if (!is_hole(gfn)) {
+        // Also when it becomes one at this very moment: the memory is the holder's now.
+        const Region* r = region_of_gfn(gfn);
+        return r->host + ((gfn << kPageShift) - r->base);
+    }
     std::atomic_ref(*pins).fetch_sub(1);
     return nullptr;
 }

@@ -143,6 +143,20 @@ bool Physmap::populate_one_locked(std::uint64_t gfn) {
     return put_ram_locked(gfn);
 }
 
+// How many pages from `gfn` on, all of a slot, are nobody's to hold: holes from here on. A page
+// that somebody holds cannot be replaced by another one, for both would be the same host memory.
+std::uint64_t Physmap::unheld_run_locked(std::uint64_t gfn, std::uint64_t most) {
+    std::uint64_t n = memory_.pages_until_hole(gfn, most);
+    const bool ram = n != 0;
+    while (!ram && n < most && memory_.is_hole(gfn + n)) {
+        ++n;
+    }
+    if (ram) memory_.set_holes(gfn, n, true);
+    const std::uint64_t unheld = memory_.pages_until_pinned(gfn, n);
+    if (ram && unheld < n) memory_.set_holes(gfn + unheld, n - unheld, false);
+    return unheld;
+}
+
 bool Physmap::populate(std::uint64_t gfn, std::uint64_t pages) {
     const std::scoped_lock lock(mutex_);
     const std::uint64_t limit = std::min(ports_.gfn_limit(), kGfnLimit);
@@ -153,9 +167,7 @@ bool Physmap::populate(std::uint64_t gfn, std::uint64_t pages) {
     for (const std::uint64_t end = gfn + pages; gfn < end;) {
         std::uint64_t n = memory_.pages_in_region(gfn, until_own_locked(gfn, end - gfn));
         if (n != 0) {
-            // Holes from here on, so that nobody begins to hold one. A page that somebody holds
-            // cannot be replaced by another one, for both would be the same host memory.
-            n = memory_.pages_until_pinned(gfn, n);
+            n = unheld_run_locked(gfn, n);
             if (n == 0) return false;
             types_.reset(gfn, n);
             ports_.free_pages(gfn, n);
@@ -278,7 +290,12 @@ void Physmap::withdraw_own(std::uint32_t page) {
 }
 
 std::byte* Physmap::hold(std::uint64_t gfn) {
-    if (ports_.in_slot(gfn)) return memory_.pin(gfn);
+    if (ports_.in_slot(gfn)) {
+        std::byte* page = memory_.pin(gfn);
+        // Whoever gave the page back may have seen our attempt, and left the memory to us.
+        if (page == nullptr) free_touched(gfn);
+        return page;
+    }
     const std::scoped_lock lock(mutex_);
     if (!outside_.contains(gfn)) return nullptr;
     ++held_outside_[gfn];

@@ -111,6 +111,7 @@ class Physmap {
     bool show_locked(std::uint64_t gfn, std::uint32_t page);
     void hide_locked(std::uint64_t gfn);
     bool populate_one_locked(std::uint64_t gfn);
+    std::uint64_t unheld_run_locked(std::uint64_t gfn, std::uint64_t most);
     void free_unheld_locked(std::uint64_t gfn, std::uint64_t pages);
     void drop_adopted_locked(std::uint32_t page);
     bool cover_locked(std::uint64_t gfn, Kind before);

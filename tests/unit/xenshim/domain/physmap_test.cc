@@ -306,7 +306,7 @@ TEST_F(PhysmapTest, AMoveThatFindsNoRoomLosesNothing) {
 
 TEST_F(PhysmapTest, RemovingIsForWhatIsThere) {
     EXPECT_TRUE(map().remove(kRam).has_value());
-    EXPECT_EQ(current(), 0x8010u);
+    EXPECT_EQ(current(), 0x8011u);  // out of the map, and still the domain's
     EXPECT_EQ(error_of(map().remove(kRam)), XEN_ENOENT);
     EXPECT_EQ(error_of(map().remove(kHole)), XEN_ENOENT);
     EXPECT_EQ(error_of(map().remove(~0ull)), XEN_ENOENT);
@@ -446,7 +446,9 @@ TEST_F(PhysmapTest, RacesLeaveAnOwnPageInOnePlace) {
             EXPECT_FALSE(map().is_mapped(gfn)) << gfn;
         }
     }
-    EXPECT_EQ(current(), 0x8011u - 9);
+    // What was removed still counts, what a page of ours came over does not.
+    EXPECT_LE(current(), 0x8011u - 1);
+    EXPECT_GE(current(), 0x8011u - 9);
 }
 
 TEST_F(PhysmapTest, OwnPagesMayLieOnTheLapicAndOnSpecialPages) {
