@@ -61,10 +61,14 @@ class TestDomain {
         const abi::Profile* profile = abi::find_profile(abi::kDefaultProfile);
         QuirkMode quirks = QuirkMode::kAuto;
         bool device_model = false;
+        // A machine that outlives the domain; null: one of its own.
+        FakePorts* ports = nullptr;
     };
     explicit TestDomain(Width width) : TestDomain(width, Options()) {}
     TestDomain(Width width, Options options)
-        : access(ports.memory),
+        : own_ports_(options.ports == nullptr ? std::make_unique<FakePorts>() : nullptr),
+          ports(options.ports == nullptr ? *own_ports_ : *options.ports),
+          access(ports.memory),
           domain(ports, ports.memory, config_of(options)),
           preemption(requests, options.preempt),
           caller(options.caller),
@@ -72,7 +76,11 @@ class TestDomain {
         access.unmapped.insert(kUnmapped >> vmm::kPageShift);
     }
 
-    FakePorts ports;
+  private:
+    const std::unique_ptr<FakePorts> own_ports_;
+
+  public:
+    FakePorts& ports;
     FakeAccess access;
     Domain domain;
     std::atomic<std::uint32_t> requests{0};

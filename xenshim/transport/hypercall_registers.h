@@ -19,7 +19,9 @@ inline constexpr std::array<vmm::kvm::Reg, 5> kArgs32 = {vmm::kvm::Reg::kRbx, vm
                                                          vmm::kvm::Reg::kRdx, vmm::kvm::Reg::kRsi,
                                                          vmm::kvm::Reg::kRdi};
 
-inline abi::Request read_request(const vmm::kvm::Vcpu& vcpu) {
+// `Vcpu` is vmm::kvm::Vcpu, or what stands for it in tests.
+template <class Vcpu>
+abi::Request read_request(const Vcpu& vcpu) {
     abi::Request request;
     request.cpl = vcpu.cpl();
     const bool wide = vcpu.in_64bit_code();
@@ -39,7 +41,8 @@ inline std::uint64_t result_register(abi::Width width, std::int64_t result) {
 }
 
 // Everything but RIP, which depends on where the transport's exit leaves it.
-inline void write_reissue(vmm::kvm::Vcpu& vcpu, abi::Width width, const abi::Reissue& again) {
+template <class Vcpu>
+void write_reissue(Vcpu& vcpu, abi::Width width, const abi::Reissue& again) {
     vcpu.set(vmm::kvm::Reg::kRax, again.number);
     const auto& regs = width == abi::Width::k64 ? kArgs64 : kArgs32;
     for (std::size_t i = 0; i < regs.size(); ++i) {
