@@ -568,6 +568,8 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
     const StopCause cause = machine_->join();
     loop_.stop();
     drain_console();
+    log_info("run", "continuations: %llu",
+             static_cast<unsigned long long>(platform_->continuations()));
     if (cause.error) return Failure{*cause.error};
     // Also when the guest ended by itself at the same moment: it is not restarted.
     if (end_asked_) return RunEnd{RunEnd::Kind::kTerminated};

@@ -42,6 +42,14 @@ class XenPlatform : public vmm::Platform, protected Ports {
 
     Domain& domain() { return *domain_; }
     virtual std::string_view name() const = 0;
+    // How many hypercalls were stopped before their end. After the vCPUs' threads have ended.
+    std::uint64_t continuations() const {
+        std::uint64_t sum = 0;
+        for (const auto& vcpu : vcpus_) {
+            sum += vcpu->continuations;
+        }
+        return sum;
+    }
 
     // Everything that has to be in place before the first vCPU runs.
     vmm::Result<void> set_up(const vmm::kvm::Kvm& kvm);
@@ -102,6 +110,7 @@ class XenPlatform : public vmm::Platform, protected Ports {
         Access access;
         Preemption preemption;
         trace::Recorder* recorder = nullptr;
+        std::uint64_t continuations = 0;  // own thread
         std::optional<std::uint64_t> block_deadline_ns;
         bool blocked = false;
         std::array<std::uint64_t, 64> known_rip{};  // addresses right after a port trap
@@ -115,9 +124,13 @@ class XenPlatform : public vmm::Platform, protected Ports {
     // Runs a hypercall that a transport decoded; the reply is the transport's to write.
     abi::Reply run(PerVcpu& vcpu, const abi::Request& request) {
         vcpu.access.begin();
-        if (vcpu.recorder != nullptr) [[unlikely]]
-            return run_traced(vcpu, request);
-        return run_hypercall(*domain_, vcpu.access, vcpu.preemption, vcpu.thread.index(), request);
+        const abi::Reply reply =
+            vcpu.recorder == nullptr
+                ? run_hypercall(*domain_, vcpu.access, vcpu.preemption, vcpu.thread.index(),
+                                request)
+                : run_traced(vcpu, request);
+        if (std::holds_alternative<abi::Reissue>(reply)) ++vcpu.continuations;
+        return reply;
     }
     abi::Reply run_traced(PerVcpu& vcpu, const abi::Request& request);
     // Makes the recorded call sites of the guest's kernel trap by kPortTrap.
