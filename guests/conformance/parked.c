@@ -9,7 +9,7 @@
 #include "test.h"
 
 #define VECTOR 0xf3
-#define EXTENTS 200
+#define EXTENTS 100
 #define MOST_ROUNDS 400
 #define POISON(n) ((unsigned long)0x5eed0000 + (n))
 
