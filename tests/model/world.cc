@@ -42,8 +42,9 @@ bool decrease(World& world, std::uint64_t gfn) {
 
 bool populate(World& world, std::uint64_t gfn) {
     if (gfn >= world.machine.limit_gfn) return false;
-    if (world.at(gfn).kind != Kind::kRam && world.current >= world.maximum) return false;
-    empty(world, gfn);
+    if (world.current >= world.maximum) return false;
+    // RAM that was there is forgotten, but not taken off the account (measured).
+    if (world.at(gfn).kind != Kind::kRam) empty(world, gfn);
     put_ram(world, gfn, 0);
     return true;
 }
@@ -65,6 +66,7 @@ Result place(World& world, std::uint32_t own, std::uint64_t gfn) {
 
 Result move(World& world, std::uint64_t from, std::uint64_t to) {
     const Cell source = world.at(from);
+    if (source.kind == Kind::kOwn) return place(world, source.own, to);
     if (source.kind != Kind::kRam) return -XEN_EINVAL;
     if (from == to) return 0;
     if (to >= world.machine.limit_gfn) return -XEN_ENOENT;
@@ -114,7 +116,9 @@ Result reservation(World& world, const Cursor& at, const std::optional<Extents>&
     const std::uint64_t most =
         world.era.release >= 403 ? 0x03ff'ffff : UINT64_MAX >> world.era.memory_shift();
     if (arg->count > most) return start;
-    if (at.op == kPopulate && (arg->flags & kOnDemand) != 0) return start;
+    if (at.op == kPopulate && world.era.release >= 304 && (arg->flags & kOnDemand) != 0) {
+        return start;
+    }
     if (at.op == kPopulate && (arg->flags & 0xff) != 0 && (arg->flags & 0xff) < 32) return start;
     for (std::uint64_t i = at.start; i < arg->count; ++i) {
         bool done = false;

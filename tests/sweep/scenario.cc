@@ -189,6 +189,47 @@ Prepared range_up(TestDomain& guest, const Era& era, std::uint64_t units) {
     return call;
 }
 
+// ---- memory_op 23 -------------------------------------------------------------------------------
+
+// Pages moved one by one; an entry that fails says so in errs and does not end the call.
+Prepared physmap_batch(TestDomain& guest, const Era& era, std::uint64_t units) {
+    constexpr std::uint64_t kBad = 7;
+    const std::uint64_t to = kFirstGfn + 0x400;
+    std::vector<std::uint64_t> idxs = gfn_list(kFirstGfn, units), gfns = gfn_list(to, units);
+    idxs[kBad] = kFirstGfn + 0x800;
+    EXPECT_TRUE(guest.domain.physmap().decrease(idxs[kBad]));
+    for (const auto gfn : idxs) {
+        if (gfn != idxs[kBad]) mark(guest, gfn);
+    }
+    const vmm::Gva errs = guest.reserve(units * 4);
+    for (std::uint64_t i = 0; i < units; ++i) {
+        guest.poke(errs + i * 4, std::int32_t{0x7777});
+    }
+    const vmm::Gva at =
+        guest.put_wide<xen_add_to_physmap_batch>({.domid = DOMID_SELF,
+                                                  .space = XENMAPSPACE_gmfn,
+                                                  .size = static_cast<std::uint16_t>(units),
+                                                  .u = 0,
+                                                  .idxs = guest.put_words(idxs).value,
+                                                  .gpfns = guest.put_words(gfns).value,
+                                                  .errs = errs.value});
+    Prepared call{.number = HYPERVISOR_memory_op,
+                  .args = args(XENMEM_add_to_physmap_batch, at.value),
+                  .units = units};
+    call.frozen = [=, first = call.args](std::uint64_t k) {
+        Frozen frozen{.args = first};
+        frozen.args[0] = k << era.memory_shift() | XENMEM_add_to_physmap_batch;
+        for (std::uint64_t i = 0; i < k; ++i) {
+            frozen.memory.push_back(
+                {errs.value + 4 * i, 4, i == kBad ? 0ull - std::uint64_t{XEN_EINVAL} : 0});
+        }
+        return frozen;
+    };
+    call.gfns = idxs;
+    call.gfns.insert(call.gfns.end(), gfns.begin(), gfns.end());
+    return call;
+}
+
 // ---- multicall ----------------------------------------------------------------------------------
 
 unsigned entry_bytes(const TestDomain& guest) {
@@ -252,6 +293,7 @@ constexpr Scenario kScenarios[] = {
     {"gmfn_range", [](const Era& e) { return e.has_range(); }, range_apart},
     {"gmfn_range, down over itself", [](const Era& e) { return e.has_range(); }, range_down},
     {"gmfn_range, up over itself", [](const Era& e) { return e.has_range(); }, range_up},
+    {"add_to_physmap_batch", [](const Era& e) { return e.has_batch(); }, physmap_batch},
     {"multicall, between entries", [](const Era& e) { return e.has_multicall(); },
      multicall_between},
     {"multicall, inside an entry", [](const Era& e) { return e.has_multicall(); },
