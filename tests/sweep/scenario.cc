@@ -282,6 +282,34 @@ Prepared multicall_inside(TestDomain& guest, const Era& era, std::uint64_t units
     return call;
 }
 
+// ---- event_channel_op 10 ------------------------------------------------------------------------
+
+// Every port closed; how far it came is the domain's to know, the guest sees another operation.
+Prepared event_reset(TestDomain& guest, const Era&, std::uint64_t units) {
+    constexpr std::uint64_t kBetweenLooks = 64;
+    auto& ports = guest.domain.event_channels();
+    const auto count = static_cast<std::uint32_t>(2 * units);
+    for (std::uint32_t port = 1; port < count; ++port) {
+        EXPECT_TRUE(ports.alloc_unbound(0));
+    }
+    const vmm::Gva at = guest.put(std::uint16_t{DOMID_SELF});
+    Prepared call{.number = HYPERVISOR_event_channel_op,
+                  .args = args(EVTCHNOP_reset, at.value),
+                  .units = count,
+                  .granularity = kBetweenLooks};
+    call.frozen = [first = call.args](std::uint64_t) {
+        Frozen frozen{.args = first};
+        frozen.args[0] = 14;
+        return frozen;
+    };
+    call.done = [&ports](std::uint64_t i) {
+        const auto status = ports.status(static_cast<std::uint32_t>(i));
+        return i != 0 && (!status || status->status == EVTCHNSTAT_closed);
+    };
+    call.event_ports = count;
+    return call;
+}
+
 constexpr auto always = [](const Era&) { return true; };
 
 constexpr Scenario kScenarios[] = {
@@ -294,6 +322,7 @@ constexpr Scenario kScenarios[] = {
     {"gmfn_range, down over itself", [](const Era& e) { return e.has_range(); }, range_down},
     {"gmfn_range, up over itself", [](const Era& e) { return e.has_range(); }, range_up},
     {"add_to_physmap_batch", [](const Era& e) { return e.has_batch(); }, physmap_batch},
+    {"event channels' reset", [](const Era& e) { return e.reset_continues(); }, event_reset},
     {"multicall, between entries", [](const Era& e) { return e.has_multicall(); },
      multicall_between},
     {"multicall, inside an entry", [](const Era& e) { return e.has_multicall(); },
