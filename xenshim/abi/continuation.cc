@@ -247,7 +247,10 @@ Encoded encode_continuation(const Profile& profile, const Request& request, Cont
         case ContinuationClass::kPointerAndCount:
             args[rule.pointer_arg] +=
                 progress.units_done * (wide ? rule.unit_bytes_64 : rule.unit_bytes_32);
-            args[rule.count_arg] -= progress.units_done;
+            // What Xen's prototypes take for an unsigned int comes back zero-extended: the count, and
+            // grant_table_op's sub-op.
+            args[rule.count_arg] = (args[rule.count_arg] - progress.units_done) & UINT32_MAX;
+            if (request.number == HYPERVISOR_grant_table_op) args[0] &= UINT32_MAX;
             break;
         case ContinuationClass::kOtherSubOp: args[0] = rule.other_sub_op; break;
         case ContinuationClass::kStruct:

@@ -283,7 +283,9 @@ TEST_P(Everywhere, StepsAreTheReferences) {
         for (const Row& row : kRows) {
             if (!row.continues(era)) continue;
             const Request r{.number = row.number, .args = {row.sub_op}, .width = GetParam()};
-            EXPECT_EQ(continuation_rule(profile, r).granularity, row.step)
+            // While the structure was advanced, each page was a unit.
+            const bool every_page = row.step == 256 && !profile.since(4, 5);
+            EXPECT_EQ(continuation_rule(profile, r).granularity, every_page ? 1 : row.step)
                 << profile.name << ", " << row.name;
         }
     }
