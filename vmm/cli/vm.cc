@@ -315,10 +315,10 @@ Result<void> VmImpl::build_platform(const kvm::Kvm& kvm, const boot::BootInfo& b
     if (boot_info.call_sites.found) {
         const auto& sites = *boot_info.call_sites.found;
         platform.call_sites = {{sites.vmcall, true}, {sites.vmmcall, false}};
-        log_info("boot", "%s: inline hypercalls at 0x%llx (VMCALL) and 0x%llx (VMMCALL)%s",
+        log_info("boot",
+                 "%s: inline hypercalls at 0x%llx (VMCALL) and 0x%llx (VMMCALL), made to trap",
                  config_.image().c_str(), static_cast<unsigned long long>(sites.vmcall.value),
-                 static_cast<unsigned long long>(sites.vmmcall.value),
-                 choice == TransportChoice::kPortable ? ", made to trap" : "");
+                 static_cast<unsigned long long>(sites.vmmcall.value));
     } else {
         log_info("boot", "%s: %s", config_.image().c_str(), boot_info.call_sites.why_not.c_str());
     }

@@ -15,12 +15,7 @@ KvmXenTransport::KvmXenTransport(vmm::Machine& machine, PlatformConfig platform_
       calls_with_registers_(machine.vcpus()) {}
 
 vmm::Result<void> KvmXenTransport::set_up_transport() {
-    // "AuthenticAMD" and "HygonGenuine" have VMMCALL, everybody else VMCALL.
-    const std::uint32_t vendor = host_vendor();
-    constexpr std::uint32_t kAuth = 0x68747541, kHygo = 0x6f677948;
-    if (vendor == kAuth || vendor == kHygo) trap_ = kVmmcall;
-    // An inline yield or poll is KVM's own otherwise, and missing in the trace.
-    if (config().trace != nullptr) TRY(trap_call_sites());
+    TRY(trap_call_sites());
     TRY(machine().vm().enable_xen(config().cpuid_base));
     return machine().vm().set_xen_long_mode(true);
 }

@@ -2,17 +2,12 @@
 // vcpu_info's clock and the runstate, and injects the callback vector while upcall_pending is set
 // (Linux' Documentation/virt/kvm/api.rst, 8.30).
 //
-// The hypercall page is ours on this transport too, with the CPU vendor's own instruction: KVM
-// would fill one without telling us, and the width of shared_info is latched at that moment.
-//
-// Kept in user space although the kernel could: the timers, because its answers differ from the
-// profile's in a corner (a past deadline with the "future" flag). SCHEDOP_poll cannot be had from
-// KVM: asked by VMCALL it treats it as a yield, or with its own event delivery on waits for ports
-// that are closed. So the page's sched_op stub traps by port on this transport too; a Linux that
-// calls inline gets a yield for its poll, which its spinlocks take for an early wake-up. Nothing
-// else is answered by KVM: it knows neither a version word of ours, nor ports, nor timers. With a
-// trace, the inline call sites that we know trap by port as well; only yields and polls of a kernel
-// whose sites we do not know are then missing.
+// The hypercall page and the inline call sites that we know trap by port, as on the portable
+// transport (hypercall_page.h): those exits are cheaper, and KVM answers some hypercalls itself in
+// a way that is not the profile's. SCHEDOP_poll it takes for a yield, or with its own event
+// delivery on waits for ports that are closed; a timer whose deadline is past and which has the
+// "future" flag it refuses. KVM_EXIT_XEN brings what a kernel calls at places that we do not know,
+// where yields and polls remain KVM's.
 #pragma once
 
 #include "xenshim/transport/xen_platform.h"
@@ -28,7 +23,6 @@ class KvmXenTransport final : public XenPlatform {
 
   protected:
     vmm::Result<void> set_up_transport() override;
-    TrapInstruction trap_instruction() const override { return trap_; }
     void ready_transport(PerVcpu& vcpu) override;
     void raise_callback(PerVcpu& vcpu, std::uint8_t vector) override;
     void place_vcpu_info(PerVcpu& vcpu, std::optional<vmm::Gpa> gpa) override;
@@ -45,7 +39,6 @@ class KvmXenTransport final : public XenPlatform {
 
     const std::uint32_t xen_flags_;
     std::vector<unsigned> calls_with_registers_;  // by vCPU: for how many calls they still come
-    TrapInstruction trap_ = kVmcall;
 };
 
 }  // namespace xenshim

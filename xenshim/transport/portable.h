@@ -24,7 +24,6 @@ class PortableTransport final : public XenPlatform {
 
   protected:
     vmm::Result<void> set_up_transport() override;
-    TrapInstruction trap_instruction() const override { return kPortTrap; }
     void raise_callback(PerVcpu& vcpu, std::uint8_t vector) override;
     void place_vcpu_info(PerVcpu& vcpu, std::optional<vmm::Gpa> gpa) override;
     void restart_clock(PerVcpu& vcpu) override;

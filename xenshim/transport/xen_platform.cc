@@ -56,7 +56,6 @@ XenPlatform::XenPlatform(vmm::Machine& machine, PlatformConfig config)
 vmm::Result<void> XenPlatform::set_up(const vmm::kvm::Kvm& kvm) {
     const auto supported = TRY(kvm.supported_cpuid());
     for (const auto& leaf : supported) {
-        if (leaf.function == 0) host_vendor_ = leaf.ebx;
         // Physical address bits; what lies above exists for no vCPU, and maps to no slot.
         if (leaf.function == 0x80000008) gfn_limit_ = std::uint64_t{1} << ((leaf.eax & 0xff) - 12);
     }
@@ -111,7 +110,7 @@ void XenPlatform::handle_msr(PerVcpu& vcpu) {
     }
     // The low 12 bits number the page, and there is only page 0. A gfn without memory, and a
     // number that does not exist, are #GP.
-    const auto page = make_hypercall_page(trap_instruction(), kPortTrap);
+    const auto page = make_hypercall_page();
     if ((value & (vmm::kPageSize - 1)) != 0 ||
         !machine_.memory().guest().write(vmm::Gpa{value}, std::as_bytes(std::span(page)))) {
         *msr.error = 1;

@@ -124,11 +124,10 @@ class XenPlatform : public vmm::Platform, protected Ports {
     // Runs a hypercall that a transport decoded; the reply is the transport's to write.
     abi::Reply run(PerVcpu& vcpu, const abi::Request& request) {
         vcpu.access.begin();
-        const abi::Reply reply =
-            vcpu.recorder == nullptr
-                ? run_hypercall(*domain_, vcpu.access, vcpu.preemption, vcpu.thread.index(),
-                                request)
-                : run_traced(vcpu, request);
+        const abi::Reply reply = vcpu.recorder == nullptr
+                                     ? run_hypercall(*domain_, vcpu.access, vcpu.preemption,
+                                                     vcpu.thread.index(), request)
+                                     : run_traced(vcpu, request);
         if (std::holds_alternative<abi::Reissue>(reply)) ++vcpu.continuations;
         return reply;
     }
@@ -140,8 +139,6 @@ class XenPlatform : public vmm::Platform, protected Ports {
 
     // ---- for the transports ---------------------------------------------------------------------
     virtual vmm::Result<void> set_up_transport() = 0;
-    // What stands in the hypercall page's stubs.
-    virtual TrapInstruction trap_instruction() const = 0;
     virtual void ready_transport(PerVcpu&) {}
     // upcall_pending is set and the guest's callback is this vector; own thread.
     virtual void raise_callback(PerVcpu& vcpu, std::uint8_t vector) = 0;
@@ -156,8 +153,6 @@ class XenPlatform : public vmm::Platform, protected Ports {
     bool handle_trap(PerVcpu& vcpu);
     // An exit for the hypercall page's MSR: fills the page and latches the width.
     void handle_msr(PerVcpu& vcpu);
-    // The first four letters of the CPU vendor's name, as CPUID leaf 0 has them in EBX.
-    std::uint32_t host_vendor() const { return host_vendor_; }
 
     // Delivers the PIC's interrupt as ExtINT.
     void deliver_extint(PerVcpu& vcpu);
@@ -195,7 +190,6 @@ class XenPlatform : public vmm::Platform, protected Ports {
 
     vmm::Machine& machine_;
     const PlatformConfig config_;
-    std::uint32_t host_vendor_ = 0;
     std::uint64_t gfn_limit_ = std::uint64_t{1} << 36;
     std::unique_ptr<Domain> domain_;
     std::vector<std::unique_ptr<PerVcpu>> vcpus_;
