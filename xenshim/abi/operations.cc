@@ -252,6 +252,18 @@ constexpr bool kSorted = [] {
 }();
 static_assert(kSorted, "find_operation() searches by halves");
 
+// Where each hypercall's rows begin, and end with the next one's.
+constexpr std::size_t kNumbers = 64;
+constexpr auto kFirstRow = [] {
+    std::array<std::uint16_t, kNumbers + 1> first{};
+    for (std::size_t n = 0, row = 0; n <= kNumbers; ++n) {
+        while (row < kOperations.size() && kOperations[row].hypercall < n)
+            ++row;
+        first[n] = static_cast<std::uint16_t>(row);
+    }
+    return first;
+}();
+
 }  // namespace
 
 std::span<const Hypercall> hypercall_names() {
@@ -269,13 +281,14 @@ const Hypercall* find_hypercall(std::uint64_t number) {
 }
 
 const Operation* find_operation(std::uint64_t hypercall, std::uint64_t sub_op) {
-    const auto found =
-        std::partition_point(kOperations.begin(), kOperations.end(),
-                             [&](const Operation& o) { return before(o, hypercall, sub_op); });
-    if (found == kOperations.end() || found->hypercall != hypercall || found->sub_op != sub_op) {
-        return nullptr;
-    }
-    return &*found;
+    if (hypercall >= kNumbers) return nullptr;
+    const std::size_t first = kFirstRow[hypercall];
+    const auto rows = std::span(kOperations).subspan(first, kFirstRow[hypercall + 1] - first);
+    // Most lists have no gaps.
+    if (sub_op < rows.size() && rows[sub_op].sub_op == sub_op) return &rows[sub_op];
+    const auto found = std::partition_point(rows.begin(), rows.end(),
+                                            [&](const Operation& o) { return o.sub_op < sub_op; });
+    return found == rows.end() || found->sub_op != sub_op ? nullptr : &*found;
 }
 
 Standing standing_of(const Profile& profile, const Operation& operation) {

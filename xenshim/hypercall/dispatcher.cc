@@ -1,5 +1,6 @@
 #include "xenshim/hypercall/dispatcher.h"
 
+#include <algorithm>
 #include <array>
 
 #include "xenshim/abi/continuation.h"
@@ -67,7 +68,8 @@ std::optional<Reissue> reissue(Call& call, const Continue& progress) {
     const Encoded encoded = encode_continuation(call.profile(), call.request(), progress);
     for (const StructChange& change : encoded.struct_changes()) {
         std::uint64_t value = 0;
-        const auto bytes = std::as_writable_bytes(std::span(&value, 1)).first(change.bytes);
+        const auto bytes = std::as_writable_bytes(std::span(&value, 1))
+                               .first(std::min<std::size_t>(change.bytes, sizeof value));
         if (!call.access().read({change.at}, bytes)) return std::nullopt;
         value = change.replaces ? change.delta : value + change.delta;
         if (!call.access().write({change.at}, bytes)) return std::nullopt;
