@@ -511,7 +511,9 @@ TEST_F(Fifo, OwnPagesMayServeAsArray) {
 
 // ---- threads ------------------------------------------------------------------------------------
 
-// Four senders, one receiver: no event is lost, each sent only after the last was seen.
+// Four senders, one receiver: no event is lost, each sent only after the last was seen. One may
+// come twice: an unmask that found it pending sets it once more although it was just taken, as on
+// Xen.
 TEST_F(Fifo, NothingIsLostAmongThreads) {
     auto fifo = start();
     constexpr unsigned kSenders = 4, kEach = 2000;
@@ -540,15 +542,16 @@ TEST_F(Fifo, NothingIsLostAmongThreads) {
             std::this_thread::yield();
         }
     });
-    unsigned total = 0;
-    while (total < kSenders * kEach) {
+    const auto all_seen = [&] {
+        return std::all_of(seen.begin(), seen.end(), [](const auto& n) { return n >= kEach; });
+    };
+    while (!all_seen()) {
         const auto taken = fifo.take(1);
         if (taken.empty()) std::this_thread::yield();
         for (const Port port : taken) {
             const auto s =
                 static_cast<unsigned>(std::find(ports.begin(), ports.end(), port) - ports.begin());
             ASSERT_LT(s, kSenders);
-            ++total;
             ++seen[s];
         }
     }
@@ -557,7 +560,6 @@ TEST_F(Fifo, NothingIsLostAmongThreads) {
     for (auto& sender : senders) {
         sender.join();
     }
-    EXPECT_EQ(total, kSenders * kEach);
 }
 
 // XSA-295, XSA-340, XSA-359, XSA-505 and the interface's trust in nobody: words, heads and ready
