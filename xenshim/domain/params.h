@@ -1,5 +1,5 @@
-// HVM parameters: what a guest may read and write of its own, by the release that it was promised
-// (hvm_allow_set_param, hvm_allow_get_param, and until 4.5 do_hvm_op itself; measured on 4.17.7).
+// HVM parameters: their values, and what setting one means. Who may is said by the release that the
+// guest was promised (xenshim/abi/hvm_params.h).
 #pragma once
 
 #include <array>

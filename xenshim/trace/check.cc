@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "xenshim/abi/continuation.h"
+#include "xenshim/abi/hvm_params.h"
 #include "xenshim/abi/operations.h"
 #include "xenshim/abi/other_numbers.h"
 #include "xenshim/abi/structs.h"
@@ -320,24 +321,7 @@ class Comparison {
     void hvm_op(const Command& at) {
         switch (at.op) {
             case HVMOP_set_param:
-            case HVMOP_get_param: {
-                const auto index = member<std::uint32_t>(call_, offsetof(xen_hvm_param, index));
-                if (!index) return;
-                const bool here = *index < here_.hvm_params, there = *index < there_.hvm_params;
-                if (here != there) {
-                    add(Reason::kParam,
-                        "parameter " + std::to_string(*index) +
-                            (there ? " exists there, not here" : " does not exist there: -EINVAL"));
-                    return;
-                }
-                constexpr std::uint32_t k32Bit = 8;  // of XenServer's old drivers
-                if (*index == k32Bit && here_.legacy_windows != there_.legacy_windows) {
-                    add(Reason::kParam, there_.legacy_windows
-                                            ? "parameter 8 is an old driver's own there: accepted"
-                                            : "parameter 8 is nobody's there: refused");
-                }
-                return;
-            }
+            case HVMOP_get_param: hvm_param(at); return;
             case HVMOP_flush_tlbs:
                 if (request().args[1] != 0 && here_.since(4, 8) != there_.since(4, 8)) {
                     add(Reason::kError, there_.since(4, 8)
@@ -347,6 +331,31 @@ class Comparison {
                 return;
             default: return;
         }
+    }
+
+    void hvm_param(const Command& at) {
+        const bool set = at.op == HVMOP_set_param;
+        const auto index = member<std::uint32_t>(call_, offsetof(xen_hvm_param, index));
+        if (!index) return;
+        const std::string which = "parameter " + std::to_string(*index);
+        const bool here = *index < here_.hvm_params, there = *index < there_.hvm_params;
+        if (here != there) {
+            add(Reason::kParam,
+                which + (there ? " exists there, not here" : " does not exist there: -EINVAL"));
+        }
+        if (!here || !there) return;
+        // Some are refused for the value.
+        const auto value = member<std::uint64_t>(call_, offsetof(xen_hvm_param, value));
+        if (set && !value) return;
+        const auto answer = [&](const Profile& profile) {
+            const auto may =
+                set ? may_set_param(profile, *index, *value) : may_get_param(profile, *index);
+            return may ? std::string("allowed") : "-" + error_name(may.error());
+        };
+        const std::string answer_here = answer(here_), answer_there = answer(there_);
+        if (answer_here == answer_there) return;
+        add(Reason::kParam, (set ? "setting " : "reading ") + which + " is " + answer_there +
+                                " there, " + answer_here + " here");
     }
 
     // ---- xen_version ----------------------------------------------------------------------------

@@ -57,6 +57,13 @@ std::string dropped_text(std::uint64_t count) {
     return std::to_string(count) + (count == 1 ? " call is" : " calls are") + " missing";
 }
 
+// How often a guest yields while it waits is for the host to say. Stable reports leave it out.
+bool is_left_out(const Header& header, const Event& event, Style style) {
+    if (style != Style::kStable || event.kind != Kind::kCall) return false;
+    return number_of(*header.profile, event.request) == abi::HYPERVISOR_sched_op &&
+           sub_op_of(*header.profile, event.request).at.op == abi::SCHEDOP_yield;
+}
+
 struct Sum {
     std::string hypercall;
     std::uint64_t calls = 0, entries = 0, continuations = 0, errors = 0;
@@ -71,6 +78,7 @@ vmm::Result<void> print_calls(Reader& reader, Style style, std::FILE* to) {
     for (;;) {
         const auto event = TRY(reader.next());
         if (!event) break;
+        if (is_left_out(header, *event, style)) continue;
         std::string line;
         if (style == Style::kFull) {
             line = seconds(event->time_ns) + " ";
@@ -101,7 +109,7 @@ vmm::Result<void> print_sums(Reader& reader, Style style, bool json, std::FILE* 
         const auto event = TRY(reader.next());
         if (!event) break;
         if (event->kind == Kind::kDropped) dropped += event->value;
-        if (event->kind != Kind::kCall) continue;
+        if (event->kind != Kind::kCall || is_left_out(header, *event, style)) continue;
         const std::uint64_t number = number_of(*header.profile, event->request);
         Sum& sum = by_name[operation_name(number, sub_op_of(*header.profile, event->request))];
         sum.hypercall = hypercall_name(number);
@@ -237,7 +245,7 @@ vmm::Result<bool> print_check(Reader& reader, const abi::Profile& there, Style s
     for (;;) {
         const auto event = TRY(reader.next());
         if (!event) break;
-        if (event->kind == Kind::kCall) check.add(*event);
+        if (event->kind == Kind::kCall && !is_left_out(header, *event, style)) check.add(*event);
         if (event->kind == Kind::kDropped) dropped += event->value;
     }
     const auto& findings = check.findings();

@@ -58,9 +58,9 @@ constexpr Field kMfnListFields[] = {
 constexpr Structure kMfnList{"xen_machphys_mfn_list", 12, 24, kMfnListFields};
 
 constexpr Field kPhysmapFields[] = {
-    same("domid", 0, 2, Format::kDomid), same("size", 2, 2),
-    same("space", 4, 4, Format::kSpace), word("idx", 8, 8, Format::kHex),
-    word("gpfn", 12, 16, Format::kHex),
+    same("domid", 0, 2, Format::kDomid),  same("size", 2, 2),
+    same("space", 4, 4, Format::kSpace),  word("idx", 8, 8, Format::kHex),
+    word("gpfn", 12, 16, Format::kPlace),
 };
 constexpr Structure kPhysmap{"xen_add_to_physmap", 16, 24, kPhysmapFields};
 
@@ -90,7 +90,7 @@ constexpr Structure kForeignMap{"xen_foreign_memory_map", 12, 24, kForeignMapFie
 
 constexpr Field kRemoveFields[] = {
     same("domid", 0, 2, Format::kDomid),
-    word("gpfn", 4, 8, Format::kHex),
+    word("gpfn", 4, 8, Format::kPlace),
 };
 constexpr Structure kRemove{"xen_remove_from_physmap", 8, 16, kRemoveFields};
 

@@ -87,7 +87,7 @@ vmm::Result<void> XenPlatform::set_up(const vmm::kvm::Kvm& kvm) {
                               .transport = name(),
                               .vcpus = machine_.vcpus(),
                               .domid = config_.domain.domid,
-                              .legacy_quirks = config_.domain.profile->legacy_windows});
+                              .legacy_quirks = domain_->profile().legacy_windows});
         for (unsigned v = 0; v < machine_.vcpus(); ++v) {
             set_recording(v, true);
         }

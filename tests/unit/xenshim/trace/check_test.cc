@@ -242,8 +242,31 @@ TEST(Check, Params) {
     EXPECT_EQ(compare("xen-4.4", "xen-4.17", param(HVMOP_set_param, 36)),
               "param: parameter 36 exists there, not here");
     EXPECT_EQ(compare("xen-4.17", "xen-4.4", param(HVMOP_get_param, 1)), "");
+    // XenServer's own, which upstream's list of 4.6 does not have and 4.5 did not care for.
     EXPECT_EQ(compare("xenserver-7.1", "xen-4.7", param(HVMOP_set_param, 8)),
-              "param: parameter 8 is nobody's there: refused");
+              "param: setting parameter 8 is -EPERM there, allowed here");
+    EXPECT_EQ(compare("xenserver-6.2", "xen-4.1", param(HVMOP_set_param, 8)), "");
+}
+
+TEST(Check, ParamsThatAGuestMayReadAndWrite) {
+    EXPECT_EQ(compare("xen-4.5", "xen-4.6", param(HVMOP_get_param, HVM_PARAM_TIMER_MODE)),
+              "param: reading parameter 10 is -EPERM there, allowed here");
+    EXPECT_EQ(compare("xen-4.6", "xen-4.5", param(HVMOP_set_param, HVM_PARAM_TIMER_MODE)),
+              "param: setting parameter 10 is allowed there, -EPERM here");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.6", param(HVMOP_get_param, HVM_PARAM_NESTEDHVM)),
+              "param: reading parameter 24 is -EPERM there, -EINVAL here");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.6", param(HVMOP_get_param, HVM_PARAM_STORE_PFN)), "");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.6", param(HVMOP_set_param, HVM_PARAM_CALLBACK_IRQ)), "");
+    // A value that 4.5 refuses and 4.6 does not get to.
+    Event late =
+        call(HYPERVISOR_hvm_op, {HVMOP_set_param, 0x5000},
+             bytes(xen_hvm_param{
+                 .domid = DOMID_SELF, .pad = 0, .index = HVM_PARAM_TIMER_MODE, .value = 4}));
+    EXPECT_EQ(compare("xen-4.5", "xen-4.6", late),
+              "param: setting parameter 10 is -EPERM there, -EINVAL here");
+    // Without the value nothing can be said.
+    late.in.resize(8);
+    EXPECT_EQ(compare("xen-4.5", "xen-4.6", late), "");
 }
 
 TEST(Check, AnswersThatDriversBranchOn) {

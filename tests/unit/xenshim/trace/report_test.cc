@@ -60,6 +60,44 @@ TEST_F(Report, Calls) {
         << full;
 }
 
+// How often depends on how long a guest had to wait.
+TEST(StableReport, LeavesYieldsOut) {
+    const fakes::ScratchFile file;
+    {
+        auto writer = *Writer::create(file.path());
+        writer->begin({.profile = abi::find_profile("xen-4.17"), .transport = "portable"});
+        for (const std::uint64_t op : {abi::SCHEDOP_yield, abi::SCHEDOP_block}) {
+            writer->recorder(0).record(
+                {.number = abi::HYPERVISOR_sched_op, .args = {op}, .width = abi::Width::k64},
+                abi::Finish{0}, Recorder::ticks(), Recorder::ticks());
+        }
+        writer->finish();
+    }
+    const auto print = [&](auto&& report) {
+        auto reader = Reader::open(file.path());
+        EXPECT_TRUE(reader);
+        return fakes::printed([&](std::FILE* to) { EXPECT_TRUE(report(*reader, to)); });
+    };
+    const auto has = [](const std::string& text, const char* what) {
+        return text.find(what) != std::string::npos;
+    };
+    for (const Style style : {Style::kFull, Style::kStable}) {
+        const bool full = style == Style::kFull;
+        const auto calls =
+            print([&](auto& from, auto* to) { return print_calls(from, style, to); });
+        EXPECT_TRUE(has(calls, "SCHEDOP_block")) << calls;
+        EXPECT_EQ(has(calls, "SCHEDOP_yield"), full) << calls;
+        const auto sums =
+            print([&](auto& from, auto* to) { return print_sums(from, style, false, to); });
+        EXPECT_TRUE(has(sums, "SCHEDOP_block")) << sums;
+        EXPECT_EQ(has(sums, "SCHEDOP_yield"), full) << sums;
+        const auto check = print([&](auto& from, auto* to) {
+            return print_check(from, *abi::find_profile("xen-4.16"), style, false, to);
+        });
+        EXPECT_TRUE(has(check, full ? "# 2 calls" : "# 1 calls")) << check;
+    }
+}
+
 TEST_F(Report, Sums) {
     EXPECT_EQ(run([](Reader& reader, std::FILE* to) {
                   EXPECT_TRUE(print_sums(reader, Style::kStable, false, to));
