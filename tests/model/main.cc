@@ -55,10 +55,7 @@ class Sequence {
           ports_(ports),
           guest_(width_, options()),
           world_(era_, width_ == Width::k64,
-                 {.limit_gfn = ports.limit_gfn,
-                  .starts_with_ram = starts_with_ram,
-                  .grant_frames = kMaxGrantFrames,
-                  .vcpus = 2}) {
+                 {.limit_gfn = ports.limit_gfn, .starts_with_ram = starts_with_ram, .vcpus = 2}) {
         cpu_.width = width_;
         world_.current = 0x8011;
         world_.maximum = 0x8100;
@@ -162,9 +159,8 @@ class Sequence {
             {"gmfn_range", [](const Era& e) { return e.has_range(); }, 3, &Sequence::range},
             {"remove_from_physmap", always, 2, &Sequence::remove},
             {"account", always, 2, &Sequence::account},
-            // The list of what a guest may touch is 4.6's.
-            {"set_param", [](const Era& e) { return e.release >= 406; }, 3, &Sequence::set_param},
-            {"get_param", [](const Era& e) { return e.release >= 406; }, 3, &Sequence::get_param},
+            {"set_param", always, 3, &Sequence::set_param},
+            {"get_param", always, 3, &Sequence::get_param},
             {"set_evtchn_upcall_vector", [](const Era& e) { return e.release >= 406; }, 1,
              &Sequence::set_upcall_vector},
             {"get_mem_type", [](const Era& e) { return e.release >= 401; }, 1,
@@ -278,9 +274,10 @@ class Sequence {
         arg.space = pick({0u, 1u, 1u, 2u, 2u, 2u});
         if (chance(20)) arg.space = pick({6u, 0x7fff'ffffu});
         if (era_.release >= 409 && chance(20)) arg.space = pick({4u, 5u});
-        arg.idx = arg.space == 2   ? word(a_gfn())
-                  : arg.space == 1 ? (chance(8) ? pick({64ull, 200ull, 0x8000'0000ull}) : below(4))
-                                   : (chance(8) ? 1 : 0);
+        arg.idx = arg.space == 2 ? word(a_gfn())
+                  : arg.space == 1
+                      ? (chance(8) ? pick({32ull, 64ull, 200ull, 0x8000'0000ull}) : below(4))
+                      : (chance(8) ? 1 : 0);
         arg.gfn = word(chance(40) && width_ == Width::k64 ? UINT64_MAX : a_gfn());
         return place(XENMEM_add_to_physmap, arg,
                      command(XENMEM_add_to_physmap, era_.release >= 404), model::add_to_physmap);

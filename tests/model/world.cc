@@ -1,5 +1,8 @@
 #include "tests/model/world.h"
 
+#include <algorithm>
+#include <iterator>
+
 namespace xenshim::tests::model {
 namespace {
 
@@ -86,7 +89,7 @@ Result add_one(World& world, std::uint32_t space, std::uint64_t idx, std::uint64
         case kSharedInfo: return idx == 0 ? place(world, 0, gfn) : -XEN_EINVAL;
         case kGrantTable:
             // Status frames are version 2's; this table is version 1's.
-            if (idx >= world.machine.grant_frames) return -XEN_EINVAL;
+            if (idx >= world.era.grant_frames()) return -XEN_EINVAL;
             return place(world, static_cast<std::uint32_t>(idx) + 1, gfn);
         case kGmfn:
         case kRange: return move(world, idx, gfn);
@@ -166,8 +169,10 @@ Result remove_from_physmap(World& world, const Cursor& at, const std::optional<P
     if (const auto no = stray(world, at)) return *no;
     if (!arg) return -XEN_EFAULT;
     if (const auto no = refusal(arg->domid, XEN_EACCES)) return *no;
-    if (world.at(arg->gfn).kind == Kind::kNothing) return -XEN_ENOENT;
+    const Kind kind = world.at(arg->gfn).kind;
+    if (kind == Kind::kNothing) return -XEN_ENOENT;
     empty(world, arg->gfn);
+    if (kind == Kind::kRam) ++world.current;  // at no gfn, but counted (measured)
     return 0;
 }
 
@@ -186,63 +191,112 @@ Result account(World& world, const Cursor& at, std::optional<std::uint16_t> domi
 
 namespace {
 
-// HVM_NR_PARAMS from 4.6 on (the whitelist's era).
+// HVM_NR_PARAMS of each release.
 std::uint32_t param_count(const Era& era) {
-    return era.release >= 410 ? 39 : era.release == 409 ? 38 : era.release >= 407 ? 37 : 36;
+    static const std::map<int, std::uint32_t> kCounts = {
+        {300, 9},  {303, 16}, {304, 17}, {400, 19}, {401, 25}, {402, 30},
+        {403, 32}, {405, 35}, {406, 36}, {407, 37}, {409, 38}, {410, 39}};
+    return std::prev(kCounts.upper_bound(era.release))->second;
 }
 
-enum class May { kBoth, kGet, kNeither, kDeprecated };
-May may(std::uint32_t index) {
-    static const std::map<std::uint32_t, May> kTable = {
-        {0, May::kBoth},        {1, May::kGet},         {2, May::kBoth},
-        {4, May::kDeprecated},  {13, May::kDeprecated}, {15, May::kBoth},
-        {17, May::kGet},        {18, May::kBoth},       {19, May::kBoth},
-        {20, May::kDeprecated}, {21, May::kDeprecated}, {22, May::kDeprecated},
-        {23, May::kDeprecated}, {24, May::kDeprecated}, {25, May::kDeprecated},
-        {26, May::kDeprecated}, {30, May::kDeprecated}, {34, May::kBoth},
-        {35, May::kGet},        {36, May::kBoth},       {37, May::kBoth}};
-    const auto found = kTable.find(index);
-    return found == kTable.end() ? May::kNeither : found->second;
+// What a guest may do to a parameter of its own: get it, set it, or why not.
+struct Rule {
+    Result get = -XEN_EPERM, set = -XEN_EPERM;
+};
+constexpr Rule kBoth = {0, 0}, kGet = {0, -XEN_EPERM}, kDeprecated = {-XEN_EINVAL, -XEN_EINVAL};
+
+// Since 4.6, by a list of what is a guest's: xen-abi.md 4.6, golden section D.
+Rule rule_of(const Era& era, std::uint32_t index) {
+    static const std::map<std::uint32_t, Rule> kGuests = {
+        {0, kBoth},  {1, kGet},   {2, kBoth}, {15, kBoth}, {17, kGet}, {18, kBoth},
+        {19, kBoth}, {34, kBoth}, {35, kGet}, {36, kBoth}, {37, kBoth}};
+    static const std::set<std::uint32_t> kDead = {4, 13, 20, 21, 22, 23, 25, 26, 30};
+    if (era.release >= 412 && kDead.contains(index)) return kDeprecated;
+    if (era.release >= 415 && index == 24) return kDeprecated;
+    if (era.release >= 420 && index == 35) return {0, -XEN_EEXIST};
+    if (era.legacy_windows() && index == 8) return kBoth;
+    const auto found = kGuests.find(index);
+    return found == kGuests.end() ? Rule{} : found->second;
+}
+// Before, all of them, but for some that no guest could set.
+Rule rule_until_45(std::uint32_t index) {
+    static const std::set<std::uint32_t> kTools = {12, 13, 14, 20, 21, 22, 23, 24, 25, 30, 32, 33};
+    static const std::set<std::uint32_t> kOnce = {5, 6, 26};  // of the device model's start
+    return {0, kTools.contains(index) ? -XEN_EPERM : kOnce.contains(index) ? -XEN_EINVAL : 0};
+}
+Rule rule_in(const World& world, std::uint32_t index) {
+    return world.era.release >= 406 ? rule_of(world.era, index) : rule_until_45(index);
+}
+
+// Whom an operation of hvm_op is for: until 4.2 the guest has no number here.
+std::optional<Result> target_refusal(const World& world, std::uint16_t domid, Result for_dom0) {
+    if (world.era.release >= 403) return refusal(domid, for_dom0);
+    if (domid == kSelf) return std::nullopt;
+    return domid == 0 || domid == kOwnId ? -XEN_EPERM : -XEN_ESRCH;
 }
 
 // What comes before the index is judged.
 std::optional<Result> param_refusal(const World& world, const std::optional<Param>& arg) {
     if (!arg) return -XEN_EFAULT;
     if (arg->index >= param_count(world.era)) return -XEN_EINVAL;
-    return refusal(arg->domid, XEN_EINVAL);
+    return target_refusal(world, arg->domid, XEN_EINVAL);
+}
+
+constexpr std::uint32_t kViridian = 9, kTimerMode = 10, kTss = 15, kConsolePfn = 17,
+                        kConsolePort = 18, kAcpiPorts = 19, kTripleFault = 31, kFipWidth = 36,
+                        kTssSized = 37;
+// The base structure, an interrupt map of 256 bits, one of 64 k ports, and a byte.
+constexpr std::uint64_t kTssLeast = 104, kTssMost = 104 + 32 + 8192 + 1;
+
+// Whether a guest that may set the parameter may set it to that.
+Result value_refusal(const World& world, const Param& arg) {
+    const bool old = world.era.release < 406;
+    switch (arg.index) {
+        case kViridian: return old && arg.value > 1 ? -XEN_EINVAL : 0;
+        case kTimerMode: return old && arg.value > 3 ? -XEN_EINVAL : 0;
+        case kTripleFault: return old && arg.value > 4 ? -XEN_EINVAL : 0;
+        case kAcpiPorts:
+            if (world.era.release >= 407) return -XEN_ENODEV;
+            return arg.value > 1 ? -XEN_EINVAL : 0;
+        case kFipWidth: return arg.value == 0 || arg.value == 4 || arg.value == 8 ? 0 : -XEN_EINVAL;
+        default: return 0;
+    }
 }
 
 }  // namespace
 
 Result set_param(World& world, const std::optional<Param>& arg) {
     if (const auto no = param_refusal(world, arg)) return *no;
-    switch (may(arg->index)) {
-        case May::kDeprecated: return -XEN_EINVAL;
-        case May::kGet:
-        case May::kNeither: return -XEN_EPERM;
-        case May::kBoth: break;
+    if (const Result no = rule_in(world, arg->index).set; no != 0) return no;
+    if (const Result no = value_refusal(world, *arg); no != 0) return no;
+    const std::uint64_t low = arg->value & UINT32_MAX, high = arg->value >> 32;
+    if (arg->index == kTssSized) {
+        if (high < kTssLeast) {
+            world.crashed = true;
+            return 0;
+        }
+        world.params[kTssSized] = std::min(high, kTssMost) << 32 | low;
+    } else if (arg->index == kTss && param_count(world.era) > kTssSized) {
+        // The older one is a way to set the newer.
+        if (high != 0) {
+            world.crashed = true;
+        } else {
+            world.params[kTssSized] = low == 0 ? 0 : std::uint64_t{128} << 32 | low;
+        }
+    } else {
+        world.params[arg->index] = arg->value;
     }
-    constexpr std::uint32_t kTss = 15, kAcpiPorts = 19, kFipWidth = 36, kTssSized = 37;
-    if (arg->index == kAcpiPorts) return -XEN_ENODEV;
-    if (arg->index == kFipWidth && arg->value != 0 && arg->value != 4 && arg->value != 8) {
-        return -XEN_EINVAL;
-    }
-    if (arg->index == kTssSized && arg->value >> 32 < 104) {
-        world.crashed = true;
-        return 0;
-    }
-    if (arg->index == kTss) {
-        world.params[kTssSized] = std::uint64_t{128} << 32 | (arg->value & 0xffff'ffff);
-    }
-    world.params[arg->index] = arg->value;
     return 0;
 }
 
 Result get_param(World& world, const std::optional<Param>& arg, std::uint64_t& value) {
     if (const auto no = param_refusal(world, arg)) return *no;
-    const May rule = may(arg->index);
-    if (rule == May::kDeprecated) return -XEN_EINVAL;
-    if (rule == May::kNeither) return -XEN_EPERM;
+    if (const Result no = rule_in(world, arg->index).get; no != 0) return no;
+    // XenServer's: a console that is not there is none.
+    if (world.era.legacy_windows() && (arg->index == kConsolePfn || arg->index == kConsolePort) &&
+        world.params[kConsolePfn] == 0 && world.params[kConsolePort] == 0) {
+        return -XEN_EINVAL;
+    }
     value = world.params[arg->index];
     return 0;
 }
@@ -258,7 +312,7 @@ Result set_upcall_vector(World& world, std::optional<std::uint32_t> vcpu, std::u
 Result get_mem_type(World& world, std::optional<std::uint16_t> domid, std::uint64_t gfn,
                     std::uint16_t& type) {
     if (!domid) return -XEN_EFAULT;
-    if (const auto no = refusal(*domid, XEN_EPERM)) return *no;
+    if (const auto no = target_refusal(world, *domid, XEN_EPERM)) return *no;
     type = world.at(gfn).kind == Kind::kNothing ? 2 : 0;
     return 0;
 }

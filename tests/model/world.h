@@ -29,7 +29,6 @@ struct Machine {
     std::uint64_t limit_gfn = 0;
     // Whether RAM is at `gfn` when a domain starts.
     bool (*starts_with_ram)(std::uint64_t gfn) = nullptr;
-    std::uint32_t grant_frames = 64;
     std::uint32_t vcpus = 2;
 };
 

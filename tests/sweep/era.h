@@ -54,6 +54,10 @@ struct Era {
     bool has_dm_op() const { return hvm_memory() == HvmMemory::kGone; }
     // XSA-344, in all that it was given to.
     bool reset_continues() const { return release >= 410; }
+    // What a hypervisor of the time gives a guest whose configuration names no number.
+    std::uint32_t grant_frames() const { return release >= 410 ? 64 : 32; }
+    // XenServer's patches for its old Windows drivers, until 7.6.
+    bool legacy_windows() const { return xenserver && product <= 76; }
     // 198a2bc6f1.
     bool has_multicall() const { return release >= 416; }
 };
