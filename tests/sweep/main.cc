@@ -124,13 +124,16 @@ class Run {
     }
 
     State state() {
+        constexpr std::uint32_t kEntries = 512;  // of a grant frame
         State s{.result = result_, .scratch = scratch(), .facts = {}};
         auto& physmap = guest_.domain.physmap();
         const auto accounts = physmap.accounts();
-        s.facts = {accounts.current, accounts.maximum, accounts.highest_gfn};
+        s.facts = {accounts.current, accounts.maximum, accounts.highest_gfn,
+                   physmap.modified_pages()};
         for (const std::uint64_t gfn : call_.gfns) {
             std::uint64_t fact =
                 (physmap.has_ram(gfn) ? 1u : 0u) | (physmap.is_mapped(gfn) ? 2u : 0u);
+            fact |= static_cast<std::uint64_t>(physmap.mem_type(gfn)) << 2;
             if (const std::byte* page = guest_.ports.memory.page(gfn)) {
                 fact = mix(fact, page_print(page));
             }
@@ -138,6 +141,12 @@ class Run {
         }
         for (std::uint32_t page = 0; page < kOwnPages; ++page) {
             s.facts.push_back(physmap.gfn_of_own(page));
+        }
+        for (std::uint32_t ref = 0; ref < kEntries; ++ref) {
+            std::uint64_t entry = 0;
+            const std::byte* table = guest_.ports.own_page(kFirstGrantPage);
+            std::memcpy(&entry, table + ref * sizeof entry, sizeof entry);
+            s.facts.push_back(entry);
         }
         for (std::uint32_t port = 0; port < call_.event_ports; ++port) {
             const auto status = guest_.domain.event_channels().status(port);

@@ -1,5 +1,11 @@
 #include "tests/sweep/scenario.h"
 
+#include <algorithm>
+#include <cstring>
+
+#include "xenshim/abi/device_structs.h"
+#include "xenshim/abi/other_numbers.h"
+
 namespace xenshim::tests {
 namespace {
 
@@ -310,7 +316,348 @@ Prepared event_reset(TestDomain& guest, const Era&, std::uint64_t units) {
     return call;
 }
 
+// ---- grant_table_op -----------------------------------------------------------------------------
+
+constexpr std::uint64_t kScreen = 0xa5a5'5a5aull << 32;  // above an unsigned int, to be cut off
+constexpr std::uint16_t kUntouched = 0x7777;
+constexpr std::uint64_t kBadElement = 7;
+
+vmm::Gva in_list(vmm::Gva list, std::uint64_t i, unsigned bytes) {
+    return list + i * bytes;
+}
+// The guest's entry `ref`, of version 1.
+grant_entry_v1 entry(TestDomain& guest, std::uint32_t ref) {
+    grant_entry_v1 e{};
+    std::memcpy(&e, guest.ports.own_page(kFirstGrantPage) + ref * sizeof e, sizeof e);
+    return e;
+}
+void grant_to_self(TestDomain& guest, std::uint32_t ref, std::uint64_t gfn) {
+    const grant_entry_v1 e{GTF_permit_access, TestDomain::kDomid, static_cast<std::uint32_t>(gfn)};
+    std::memcpy(guest.ports.own_page(kFirstGrantPage) + ref * sizeof e, &e, sizeof e);
+}
+
+// A list of elements of `bytes` each, whose status is at `status_at`. One of them fails.
+Prepared grant_batch(std::uint32_t op, vmm::Gva list, std::uint64_t units, unsigned bytes,
+                     unsigned status_at, std::int16_t bad_status) {
+    Prepared call{.number = HYPERVISOR_grant_table_op, .args = args(kScreen | op, list.value)};
+    call.args[2] = kScreen | units;
+    call.units = units;
+    call.frozen = [=, first = call.args](std::uint64_t k) {
+        Frozen frozen{.args = first};
+        frozen.args[0] = op;
+        frozen.args[1] = list.value + k * bytes;
+        frozen.args[2] = units - k;
+        for (std::uint64_t i = 0; i < k; ++i) {
+            const auto status = static_cast<std::uint16_t>(i == kBadElement ? bad_status : 0);
+            frozen.memory.push_back({list.value + i * bytes + status_at, 2, status});
+        }
+        return frozen;
+    };
+    return call;
+}
+
+// Words from one page to another, by frame and by grant in turn.
+Prepared grant_copy(TestDomain& guest, const Era&, std::uint64_t units) {
+    constexpr std::uint64_t kFrom = kFirstGfn, kTo = kFarGfn;
+    constexpr std::uint32_t kFromRef = 8, kToRef = 9, kNoRef = 0xfff'ffff;
+    grant_to_self(guest, kFromRef, kFrom);
+    grant_to_self(guest, kToRef, kTo);
+    const unsigned bytes = guest.wide() ? 40 : 24, status_at = guest.wide() ? 36 : 20;
+    const vmm::Gva list = guest.reserve(units * bytes);
+    const auto offset = [](std::uint64_t i) { return i * 8 % vmm::kPageSize; };
+    const auto word = [](std::uint64_t i) { return i * 0x1'0001'0001 + 1; };
+    for (std::uint64_t i = 0; i < units; ++i) {
+        guest.poke(vmm::Gva{(kFrom << vmm::kPageShift) + offset(i)}, word(i));
+        const bool source_ref = i % 2 == 1, dest_ref = i % 3 == 1;
+        std::uint64_t source = source_ref ? kFromRef : kFrom;
+        if (i == kBadElement) source = kNoRef;
+        guest.poke_wide<gnttab_copy>(
+            in_list(list, i, bytes),
+            {.source_u = source,
+             .source_domid = source_ref ? TestDomain::kDomid : DOMID_SELF,
+             .source_offset = static_cast<std::uint16_t>(offset(i)),
+             .dest_u = dest_ref ? kToRef : kTo,
+             .dest_domid = DOMID_SELF,
+             .dest_offset = static_cast<std::uint16_t>(offset(i)),
+             .len = 8,
+             .flags = static_cast<std::uint16_t>((source_ref ? GNTCOPY_source_gref : 0) |
+                                                 (dest_ref ? GNTCOPY_dest_gref : 0)),
+             .status = kUntouched});
+        if (guest.wide()) {  // the gaps, which no initialisation says anything of
+            guest.poke(in_list(list, i, bytes) + 12, std::uint32_t{0});
+            guest.poke(in_list(list, i, bytes) + 28, std::uint32_t{0});
+            guest.poke(in_list(list, i, bytes) + 38, std::uint16_t{0});
+        }
+    }
+    auto call = grant_batch(GNTTABOP_copy, list, units, bytes, status_at, GNTST_bad_gntref);
+    call.gfns = {kFrom, kTo};
+    call.done = [&guest, list, bytes, status_at, offset, word](std::uint64_t i) {
+        const auto status = guest.get<std::uint16_t>(list + i * bytes + status_at);
+        const auto there = guest.get<std::uint64_t>(vmm::Gva{(kTo << vmm::kPageShift) + offset(i)});
+        return status != kUntouched && (i == kBadElement || there == word(i));
+    };
+    return call;
+}
+
+// Own pages, a hundred mappings of each: an entry counts no more than 128 users of a kind.
+constexpr std::uint64_t kMappingsOfRef = 100;
+
+vmm::Gva put_mappings(TestDomain& guest, std::uint64_t units) {
+    const vmm::Gva list = guest.reserve(units * sizeof(gnttab_map_grant_ref));
+    for (std::uint64_t i = 0; i < units; ++i) {
+        const auto ref = static_cast<std::uint32_t>(8 + i / kMappingsOfRef);
+        grant_to_self(guest, ref, kFirstGfn + ref);
+        mark(guest, kFirstGfn + ref);
+        EXPECT_TRUE(guest.domain.physmap().decrease(kFarGfn + i));
+        guest.poke(
+            in_list(list, i, sizeof(gnttab_map_grant_ref)),
+            gnttab_map_grant_ref{.host_addr = (kFarGfn + i) << vmm::kPageShift,
+                                 .flags = GNTMAP_host_map | (i % 2 == 0 ? GNTMAP_readonly : 0u),
+                                 .ref = i == kBadElement ? 0xfff'ffff : ref,
+                                 .dom = TestDomain::kDomid,
+                                 .status = kUntouched,
+                                 .handle = 0x6666'6666,
+                                 .dev_bus_addr = kNoise3});
+    }
+    return list;
+}
+std::vector<std::uint64_t> gfns_of_mappings(std::uint64_t units) {
+    auto gfns = gfn_list(kFarGfn, units);
+    for (std::uint64_t ref = 8; ref <= 8 + units / kMappingsOfRef; ++ref) {
+        gfns.push_back(kFirstGfn + ref);
+    }
+    return gfns;
+}
+
+Prepared grant_map(TestDomain& guest, const Era&, std::uint64_t units) {
+    constexpr unsigned kBytes = 32, kStatusAt = 18;
+    const vmm::Gva list = put_mappings(guest, units);
+    auto call =
+        grant_batch(GNTTABOP_map_grant_ref, list, units, kBytes, kStatusAt, GNTST_bad_gntref);
+    call.frozen = [=, statuses = call.frozen](std::uint64_t k) {
+        Frozen frozen = statuses(k);
+        for (std::uint64_t i = 0; i < k; ++i) {
+            if (i == kBadElement) continue;
+            const std::uint64_t at = list.value + i * kBytes;
+            // The handle of what failed is used again when there are no others.
+            frozen.memory.push_back({at + 20, 4, i});
+            frozen.memory.push_back({at + 24, 8, (kFarGfn + i) << vmm::kPageShift});
+        }
+        return frozen;
+    };
+    call.gfns = gfns_of_mappings(units);
+    call.done = [&guest, list](std::uint64_t i) {
+        if (i != kBadElement) return guest.domain.physmap().is_mapped(kFarGfn + i);
+        return guest.get<std::uint16_t>(list + i * kBytes + kStatusAt) != kUntouched;
+    };
+    return call;
+}
+
+// Thirty-two at a time, for one flush.
+Prepared grant_unmap(TestDomain& guest, const Era&, std::uint64_t units) {
+    constexpr unsigned kBytes = 24, kStatusAt = 20;
+    const vmm::Gva maps = put_mappings(guest, units);
+    EXPECT_EQ(guest.result(HYPERVISOR_grant_table_op, GNTTABOP_map_grant_ref, maps.value, units),
+              0);
+    const vmm::Gva list = guest.reserve(units * kBytes);
+    for (std::uint64_t i = 0; i < units; ++i) {
+        const auto mapped =
+            guest.get<gnttab_map_grant_ref>(in_list(maps, i, sizeof(gnttab_map_grant_ref)));
+        guest.poke(in_list(list, i, kBytes), gnttab_unmap_grant_ref{.host_addr = mapped.host_addr,
+                                                                    .dev_bus_addr = 0,
+                                                                    .handle = mapped.handle,
+                                                                    .status = kUntouched,
+                                                                    .pad = 0x1234});
+    }
+    auto call =
+        grant_batch(GNTTABOP_unmap_grant_ref, list, units, kBytes, kStatusAt, GNTST_bad_handle);
+    call.granularity = 32;
+    call.gfns = gfns_of_mappings(units);
+    call.done = [&guest, list](std::uint64_t i) {
+        if (i != kBadElement) return !guest.domain.physmap().is_mapped(kFarGfn + i);
+        return guest.get<std::uint16_t>(list + i * kBytes + kStatusAt) != kUntouched;
+    };
+    return call;
+}
+
+// Neighbours from the first on, which carries the first entry to the end: each swap needs the one
+// before it.
+Prepared grant_swap(TestDomain& guest, const Era&, std::uint64_t units) {
+    constexpr unsigned kBytes = 12, kStatusAt = 8;
+    const vmm::Gva list = guest.reserve(units * kBytes);
+    std::uint32_t at = 8;
+    std::vector<std::uint32_t> refs;
+    for (std::uint64_t i = 0; i < units; ++i) {
+        refs.push_back(at);
+        guest.poke(in_list(list, i, kBytes),
+                   gnttab_swap_grant_ref{.ref_a = at,
+                                         .ref_b = i == kBadElement ? 0xfff'ffff : at + 1,
+                                         .status = kUntouched,
+                                         .pad = 0x1234});
+        if (i != kBadElement) ++at;
+    }
+    for (std::uint32_t ref = 8; ref <= at; ++ref) {
+        grant_to_self(guest, ref, kFirstGfn + ref);
+    }
+    auto call =
+        grant_batch(GNTTABOP_swap_grant_ref, list, units, kBytes, kStatusAt, GNTST_bad_gntref);
+    call.done = [&guest, list, refs](std::uint64_t i) {
+        const auto status = guest.get<std::uint16_t>(list + i * kBytes + kStatusAt);
+        return status != kUntouched &&
+               (i == kBadElement || entry(guest, refs[i]).frame == kFirstGfn + refs[i] + 1);
+    };
+    return call;
+}
+
+// ---- what a device model asks for ---------------------------------------------------------------
+
+// A step of hvm_op's cursor, and of dm_op.
+constexpr std::uint64_t kPagesBetweenLooks = 256;
+// RAM that arguments do not lie in.
+constexpr std::uint64_t kTypedGfn = 0x400, kTypedPages = 0x7c00;
+
+void with_device_model(TestDomain::Options& options) {
+    options.device_model = true;
+}
+
+// Each page has been given its type, or counts as modified.
+void watch_types(Prepared& call, TestDomain& guest, std::uint64_t first) {
+    call.done = [&guest, first](std::uint64_t i) {
+        return guest.domain.physmap().mem_type(first + i) == MemType::kRamRo;
+    };
+    for (std::uint64_t i = 0; i < call.units; i += std::max<std::uint64_t>(call.units / 100, 1)) {
+        call.gfns.push_back(first + i);
+    }
+}
+void watch_count(Prepared& call, TestDomain& guest) {
+    call.done = [&guest](std::uint64_t i) { return guest.domain.physmap().modified_pages() > i; };
+}
+
+std::uint64_t typed_pages(std::uint64_t units, std::uint64_t step) {
+    return std::min(units * step, kTypedPages);
+}
+
+// hvm_op, its progress in the structure until 4.4, in the register from 4.5 to 4.8.
+Prepared hvm_memory(TestDomain& guest, std::uint32_t op, std::uint64_t first, std::uint64_t pages,
+                    bool in_struct) {
+    const auto type = op == HVMOP_set_mem_type ? MemType::kRamRo : MemType::kRamRw;
+    const vmm::Gva at =
+        in_struct ? guest.put(xen_hvm_memory_range_4_4{.domid = TestDomain::kDomid,
+                                                       .pad = 0x1234,
+                                                       .hvmmem_type = static_cast<unsigned>(type),
+                                                       .first_pfn = first,
+                                                       .nr = pages})
+                  : guest.put(xen_hvm_memory_range{.domid = TestDomain::kDomid,
+                                                   .hvmmem_type = static_cast<std::uint16_t>(type),
+                                                   .nr = static_cast<std::uint32_t>(pages),
+                                                   .first_pfn = first});
+    Prepared call{.number = HYPERVISOR_hvm_op, .args = args(op, at.value), .units = pages};
+    call.granularity = in_struct ? 1 : kPagesBetweenLooks;
+    call.frozen = [=, first_args = call.args](std::uint64_t k) {
+        Frozen frozen{.args = first_args};
+        if (in_struct) {
+            frozen.memory = {{at.value + 8, 8, first + k}, {at.value + 16, 8, pages - k}};
+        } else {
+            frozen.args[0] = k | op;
+        }
+        return frozen;
+    };
+    if (in_struct) call.progress_left = {{at.value + 8, 8, 0}, {at.value + 16, 8, 0}};
+    return call;
+}
+std::uint64_t hvm_step(const Era& era) {
+    return era.hvm_memory() == Era::HvmMemory::kStruct ? 1 : kPagesBetweenLooks;
+}
+Prepared hvm_set_type(TestDomain& guest, const Era& era, std::uint64_t units) {
+    auto call = hvm_memory(guest, HVMOP_set_mem_type, kTypedGfn, typed_pages(units, hvm_step(era)),
+                           hvm_step(era) == 1);
+    watch_types(call, guest, kTypedGfn);
+    return call;
+}
+Prepared hvm_modified(TestDomain& guest, const Era& era, std::uint64_t units) {
+    // Only pages that are there count.
+    auto call = hvm_memory(guest, HVMOP_modified_memory, kTypedGfn,
+                           typed_pages(units, hvm_step(era)), hvm_step(era) == 1);
+    watch_count(call, guest);
+    return call;
+}
+
+struct DmBuffers {
+    vmm::Gva list, operation;
+};
+template <class T>
+DmBuffers put_dm_op(TestDomain& guest, std::uint32_t op, const T& operation, vmm::Gva extents,
+                    std::uint64_t extent_bytes) {
+    const vmm::Gva at = guest.reserve(sizeof(xen_dm_op_header) + sizeof operation);
+    guest.poke(at, xen_dm_op_header{.op = op, .pad = 0});
+    guest.poke(at + sizeof(xen_dm_op_header), operation);
+    const unsigned stride = 2 * guest.word_bytes();
+    const vmm::Gva list = guest.reserve(2 * stride);
+    guest.poke_wide<xen_dm_op_buf>(
+        list, {.h = at.value, .size = sizeof(xen_dm_op_header) + sizeof operation});
+    guest.poke_wide<xen_dm_op_buf>(list + stride, {.h = extents.value, .size = extent_bytes});
+    return {list, at};
+}
+std::array<std::uint64_t, 5> dm_args(std::uint64_t buffers, vmm::Gva list) {
+    return {TestDomain::kDomid, buffers, list.value, kNoise3, kNoise4};
+}
+
+// The registers stay as they are, and the structure goes on.
+Prepared dm_set_type(TestDomain& guest, const Era&, std::uint64_t units) {
+    const std::uint64_t pages = typed_pages(units, kPagesBetweenLooks);
+    const auto [list, at] =
+        put_dm_op(guest, XEN_DMOP_set_mem_type,
+                  xen_dm_op_set_mem_type{.nr = static_cast<std::uint32_t>(pages),
+                                         .mem_type = static_cast<std::uint16_t>(MemType::kRamRo),
+                                         .pad = 0,
+                                         .first_pfn = kTypedGfn},
+                  TestDomain::null(), 0);
+    Prepared call{.number = HYPERVISOR_dm_op,
+                  .args = dm_args(1, list),
+                  .units = pages,
+                  .granularity = kPagesBetweenLooks};
+    call.frozen = [first = call.args, base = at.value, pages](std::uint64_t k) {
+        return Frozen{.args = first,
+                      .memory = {{base + 8, 4, pages - k}, {base + 16, 8, kTypedGfn + k}}};
+    };
+    call.progress_left = {{at.value + 8, 4, 0}, {at.value + 16, 8, 0}};
+    watch_types(call, guest, kTypedGfn);
+    return call;
+}
+
+// Extents of a hundred pages, from the last to the first: a stop lies inside of one, but for those
+// that do not.
+Prepared dm_modified(TestDomain& guest, const Era&, std::uint64_t units) {
+    constexpr std::uint64_t kExtent = 100;
+    const std::uint64_t count = typed_pages(units, kPagesBetweenLooks) / kExtent;
+    const vmm::Gva extents = guest.reserve(count * sizeof(xen_dm_op_modified_memory_extent));
+    for (std::uint64_t i = 0; i < count; ++i) {
+        guest.poke(in_list(extents, i, sizeof(xen_dm_op_modified_memory_extent)),
+                   xen_dm_op_modified_memory_extent{
+                       .nr = kExtent, .pad = 0, .first_pfn = kTypedGfn + i * kExtent});
+    }
+    const auto [list, at] = put_dm_op(
+        guest, XEN_DMOP_modified_memory,
+        xen_dm_op_modified_memory{.nr_extents = static_cast<std::uint32_t>(count), .opaque = 0},
+        extents, count * sizeof(xen_dm_op_modified_memory_extent));
+    Prepared call{.number = HYPERVISOR_dm_op,
+                  .args = dm_args(2, list),
+                  .units = count * kExtent,
+                  .granularity = kPagesBetweenLooks};
+    call.frozen = [first = call.args, base = at.value, count](std::uint64_t k) {
+        return Frozen{.args = first,
+                      .memory = {{base + 8, 4, count - k / kExtent}, {base + 12, 4, k % kExtent}}};
+    };
+    call.progress_left = {{at.value + 8, 4, 0}, {at.value + 12, 4, 0}};
+    watch_count(call, guest);
+    return call;
+}
+
 constexpr auto always = [](const Era&) { return true; };
+constexpr auto continues_hvm_memory = [](const Era& e) {
+    return e.hvm_memory() == Era::HvmMemory::kStruct ||
+           e.hvm_memory() == Era::HvmMemory::kUnshifted;
+};
 
 constexpr Scenario kScenarios[] = {
     {"decrease_reservation", always, decrease},
@@ -323,6 +670,16 @@ constexpr Scenario kScenarios[] = {
     {"gmfn_range, up over itself", [](const Era& e) { return e.has_range(); }, range_up},
     {"add_to_physmap_batch", [](const Era& e) { return e.has_batch(); }, physmap_batch},
     {"event channels' reset", [](const Era& e) { return e.reset_continues(); }, event_reset},
+    {"grant copy", [](const Era& e) { return e.grants_continue(); }, grant_copy},
+    {"grant map", [](const Era& e) { return e.has_grant_maps(); }, grant_map},
+    {"grant unmap", [](const Era& e) { return e.has_grant_maps(); }, grant_unmap},
+    {"grant swap", [](const Era& e) { return e.has_grant_swap(); }, grant_swap},
+    {"hvm_op set_mem_type", continues_hvm_memory, hvm_set_type, with_device_model},
+    {"hvm_op modified_memory", continues_hvm_memory, hvm_modified, with_device_model},
+    {"dm_op set_mem_type", [](const Era& e) { return e.has_dm_op(); }, dm_set_type,
+     with_device_model},
+    {"dm_op modified_memory", [](const Era& e) { return e.has_dm_op(); }, dm_modified,
+     with_device_model},
     {"multicall, between entries", [](const Era& e) { return e.has_multicall(); },
      multicall_between},
     {"multicall, inside an entry", [](const Era& e) { return e.has_multicall(); },
