@@ -227,8 +227,18 @@ static long pages(void) {
     return domid_op(XENMEM_current_reservation, DOMID_SELF);
 }
 
-static void take_back(void) {
+// After a call that gave all of them back.
+static void take_all_back(void) {
     reservation(XENMEM_populate_physmap, gfns, EXTENTS, 0);
+}
+
+// Whichever of them are there: RAM that is populated over stays on the account for ever, so they
+// are given back first. A decrease stops at each one that is not there.
+static void take_back(void) {
+    for (unsigned i = 0; i < EXTENTS; i++) {
+        i += (unsigned)reservation(XENMEM_decrease_reservation, gfns + i, EXTENTS - i, 0);
+    }
+    take_all_back();
 }
 
 static struct regs decrease(void) {
@@ -239,7 +249,7 @@ static struct regs decrease(void) {
 static unsigned long park_decrease(void) {
     set_up();
     take_back();
-    park(__HYPERVISOR_memory_op, decrease(), take_back);
+    park(__HYPERVISOR_memory_op, decrease(), take_all_back);
     return (unsigned long)task.frame->ARG1 >> 6;
 }
 
