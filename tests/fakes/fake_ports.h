@@ -144,17 +144,20 @@ class FakePorts final : public Ports {
         give_pool_page(gfn);
     }
     bool in_slot(std::uint64_t gfn) const override { return slot_of(gfn).has_value(); }
-    void free_pages(std::uint64_t gfn, std::uint64_t count) override {
+    bool free_pages(std::uint64_t gfn, std::uint64_t count) override {
         ++free_calls;
         const auto slot = slot_of(gfn);
         if (keeps_pages) {
             if (slot)
                 std::memset(slot->region->data() + offset_in(*slot, gfn), 0,
                             count * vmm::kPageSize);
-            return;
+            return true;
         }
+        const bool backed =
+            slot && slot->region->backed(offset_in(*slot, gfn), count * vmm::kPageSize);
         if (slot && !slot->region->punch(offset_in(*slot, gfn), count * vmm::kPageSize))
             std::abort();
+        return backed;
     }
     bool add_ram_page(std::uint64_t gfn) override { return take_pool_page(gfn, nullptr); }
     void remove_ram_page(std::uint64_t gfn) override { give_pool_page(gfn); }

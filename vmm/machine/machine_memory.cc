@@ -73,13 +73,15 @@ void MachineMemory::hide_own_page(std::uint64_t gfn) {
     overlays_.erase(gfn);
 }
 
-void MachineMemory::free_pages(std::uint64_t gfn, std::uint64_t count) {
+bool MachineMemory::free_pages(std::uint64_t gfn, std::uint64_t count) {
     Region* region = region_of(gfn);
-    if (region == nullptr) return;
+    if (region == nullptr) return false;
     const std::uint64_t offset = (gfn - region->first_gfn) * kPageSize;
+    if (!region->memory.backed(offset, count * kPageSize)) return false;
     if (const auto freed = region->memory.punch(offset, count * kPageSize); !freed) {
         log_warn("memory", "%s", freed.error().what.c_str());
     }
+    return true;
 }
 
 bool MachineMemory::add_slot_locked(std::uint64_t gfn, std::byte* host) {

@@ -31,8 +31,9 @@ class MachineMemory {
     // Shows an own page at `gfn`; false when the bound of overlays or slots is reached.
     bool show_own_page(std::uint64_t gfn, std::uint32_t page);
     void hide_own_page(std::uint64_t gfn);
-    // Gives the host memory behind pages of a region back.
-    void free_pages(std::uint64_t gfn, std::uint64_t count);
+    // Gives the host memory behind pages of a region back; false when there was none. The question
+    // is asked first because it is the cheaper one: freeing walks the page tables of every vCPU.
+    bool free_pages(std::uint64_t gfn, std::uint64_t count);
     // RAM outside the regions; false when the pool is used up.
     bool add_ram_page(std::uint64_t gfn);
     void remove_ram_page(std::uint64_t gfn);

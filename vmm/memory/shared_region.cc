@@ -43,9 +43,9 @@ Result<void> SharedRegion::punch(std::uint64_t offset, std::uint64_t size) {
     return {};
 }
 
-bool SharedRegion::page_backed(std::uint64_t offset) const {
+bool SharedRegion::backed(std::uint64_t offset, std::uint64_t size) const {
     const auto at = ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_DATA);
-    return at >= 0 && static_cast<std::uint64_t>(at) < offset + kPageSize;
+    return at >= 0 && static_cast<std::uint64_t>(at) < offset + size;
 }
 
 Result<void> SharedRegion::map_over(std::uint64_t offset, const SharedRegion& from,

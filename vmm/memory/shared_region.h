@@ -9,6 +9,7 @@
 
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"
+#include "vmm/memory/address.h"
 
 namespace vmm {
 
@@ -29,8 +30,9 @@ class SharedRegion {
 
     // Gives the pages of [offset, offset+size) back to the host; they read as zeroes afterwards.
     Result<void> punch(std::uint64_t offset, std::uint64_t size);
-    // Whether any byte of the page at `offset` is backed by host memory.
-    bool page_backed(std::uint64_t offset) const;
+    // Whether any page of [offset, offset+size) is backed by host memory.
+    bool backed(std::uint64_t offset, std::uint64_t size) const;
+    bool page_backed(std::uint64_t offset) const { return backed(offset, kPageSize); }
 
     // Shows the page at `from_offset` of `from` in place of our own page at `offset`: the mapping
     // changes, our own page stays as it is behind it.

@@ -82,24 +82,78 @@ void Physmap::clear_locked(std::uint64_t gfn) {
     }
 }
 
-// What somebody holds is freed when it is let go. Pages that are holes by now: nobody begins to.
-void Physmap::free_unheld_locked(std::uint64_t gfn, std::uint64_t pages) {
-    for (const std::uint64_t end = gfn + pages; gfn < end;) {
-        const std::uint64_t n = memory_.pages_until_pinned(gfn, end - gfn);
+// Pages that were made holes. By now another vCPU may have populated some again, with zeroes: those
+// are left alone. What somebody holds is freed when it is let go; nobody begins to hold a hole.
+void Physmap::free_holes_locked(Run run) {
+    std::uint64_t gfn = run.gfn;
+    for (const std::uint64_t end = gfn + run.pages; gfn < end;) {
+        std::uint64_t n = 0;
+        while (gfn + n < end && memory_.is_hole(gfn + n) && !memory_.is_pinned(gfn + n)) {
+            ++n;
+        }
         if (n != 0) ports_.free_pages(gfn, n);
         gfn += n + 1;
     }
 }
 
+Physmap::GivingBack::GivingBack(Physmap& physmap) : physmap_(physmap) {
+    const std::scoped_lock lock(physmap_.mutex_);
+    ++physmap_.batches_;
+}
+
+Physmap::GivingBack::~GivingBack() {
+    const std::scoped_lock lock(physmap_.mutex_);
+    free_all_locked();
+    --physmap_.batches_;
+}
+
+bool Physmap::GivingBack::decrease(std::uint64_t gfn, std::uint64_t pages) {
+    const std::scoped_lock lock(physmap_.mutex_);
+    return physmap_.decrease_locked(gfn, pages, *this);
+}
+
+// Lists of a balloon driver go up or down: most pages lie next to the one before.
+void Physmap::GivingBack::add_locked(Run run) {
+    if (count_ != 0) {
+        Run& last = runs_[count_ - 1];
+        if (run.gfn == last.gfn + last.pages) {
+            last.pages += run.pages;
+            return;
+        }
+        if (run.gfn + run.pages == last.gfn) {
+            last = {run.gfn, last.pages + run.pages};
+            return;
+        }
+    }
+    if (count_ == kMostRuns) free_all_locked();
+    runs_[count_++] = run;
+}
+
+void Physmap::GivingBack::free_all_locked() {
+    const auto end = runs_.begin() + static_cast<std::ptrdiff_t>(count_);
+    std::sort(runs_.begin(), end, [](const Run& a, const Run& b) { return a.gfn < b.gfn; });
+    for (auto at = runs_.begin(); at != end;) {
+        Run whole = *at;
+        while (++at != end && at->gfn == whole.gfn + whole.pages) {
+            whole.pages += at->pages;
+        }
+        physmap_.free_holes_locked(whole);
+    }
+    count_ = 0;
+}
+
 bool Physmap::decrease(std::uint64_t gfn, std::uint64_t pages) {
-    const std::scoped_lock lock(mutex_);
+    return GivingBack(*this).decrease(gfn, pages);
+}
+
+bool Physmap::decrease_locked(std::uint64_t gfn, std::uint64_t pages, GivingBack& batch) {
     while (pages != 0) {
         // RAM in one piece goes in one piece.
         std::uint64_t n = memory_.pages_until_hole(gfn, until_own_locked(gfn, pages));
         if (n != 0) {
             types_.reset(gfn, n);
             memory_.set_holes(gfn, n, true);
-            free_unheld_locked(gfn, n);
+            batch.add_locked({gfn, n});
             accounts_.current -= n;
         } else {
             const auto own = own_at_.find(gfn);
@@ -391,8 +445,8 @@ bool Physmap::free_touched(std::uint64_t gfn) {
     const std::scoped_lock lock(mutex_);  // against a populate at the same moment
     if (!ports_.in_slot(gfn) || kind_locked(gfn) != Kind::kNothing) return false;
     if (memory_.is_pinned(gfn)) return false;
-    ports_.free_pages(gfn, 1);
-    return true;
+    // Nobody touched what is only not freed yet.
+    return ports_.free_pages(gfn, 1) && batches_ == 0;
 }
 
 bool Physmap::has_ram(std::uint64_t gfn) const {

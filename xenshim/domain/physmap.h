@@ -37,6 +37,10 @@ class Physmap {
     // An extent of `pages` given back, page by page as on Xen: false when one of them was not
     // there, and then those before it are gone.
     bool decrease(std::uint64_t gfn, std::uint64_t pages = 1);
+    // The same for many extents: what is given back is a hole at once, as always, but its host
+    // memory is freed at the end, neighbours together. Each freeing costs the host a flush of all
+    // the vCPUs' TLBs, and a balloon driver names its pages one by one.
+    class GivingBack;
     // An extent taken. False, and nothing changed, when the account has no room for all of it or
     // it ends outside the address space. What was there is replaced without a word; RAM that was
     // there stays on the account for ever, as measured: Xen forgets the frame but not its owner.
@@ -112,7 +116,13 @@ class Physmap {
     void hide_locked(std::uint64_t gfn);
     bool populate_one_locked(std::uint64_t gfn);
     std::uint64_t unheld_run_locked(std::uint64_t gfn, std::uint64_t most);
-    void free_unheld_locked(std::uint64_t gfn, std::uint64_t pages);
+    // Pages in one piece, of a slot.
+    struct Run {
+        std::uint64_t gfn = 0;
+        std::uint64_t pages = 0;
+    };
+    bool decrease_locked(std::uint64_t gfn, std::uint64_t pages, GivingBack& batch);
+    void free_holes_locked(Run run);
     void drop_adopted_locked(std::uint32_t page);
     bool cover_locked(std::uint64_t gfn, Kind before);
 
@@ -129,8 +139,31 @@ class Physmap {
     std::map<std::uint32_t, std::uint32_t> adopted_;     // own page -> holders and places
     PageTypes types_;                                    // of what is mapped
     std::uint64_t modified_ = 0;
+    unsigned batches_ = 0;  // that may hold pages back
     // Grant frames whose gfn was given back: gone for good, as on Xen.
     std::bitset<kOwnPages> lost_;
+};
+
+class Physmap::GivingBack {
+  public:
+    explicit GivingBack(Physmap& physmap);
+    GivingBack(const GivingBack&) = delete;
+    GivingBack& operator=(const GivingBack&) = delete;
+    ~GivingBack();
+
+    bool decrease(std::uint64_t gfn, std::uint64_t pages = 1);
+
+  private:
+    friend class Physmap;
+    // Few, for pages that lie apart are freed one by one, and at the end nobody looks at the clock.
+    static constexpr std::size_t kMostRuns = 32;
+
+    void add_locked(Run run);
+    void free_all_locked();
+
+    Physmap& physmap_;
+    std::array<Run, kMostRuns> runs_;
+    std::size_t count_ = 0;
 };
 
 }  // namespace xenshim

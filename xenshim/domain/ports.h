@@ -33,8 +33,9 @@ class Ports {
     virtual void hide_own_page(std::uint64_t gfn) = 0;
     // Whether `gfn` lies in memory that always has a slot (RAM, special pages, ACPI).
     virtual bool in_slot(std::uint64_t gfn) const = 0;
-    // Gives pages inside a slot back to the host; they read as zeroes afterwards.
-    virtual void free_pages(std::uint64_t gfn, std::uint64_t count) = 0;
+    // Gives pages inside a slot back to the host; they read as zeroes afterwards. False: the host
+    // had spent nothing on them.
+    virtual bool free_pages(std::uint64_t gfn, std::uint64_t count) = 0;
     // A page of RAM outside every slot. False: no room for one more.
     virtual bool add_ram_page(std::uint64_t gfn) = 0;
     virtual void remove_ram_page(std::uint64_t gfn) = 0;

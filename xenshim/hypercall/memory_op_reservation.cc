@@ -41,9 +41,10 @@ bool acceptable(Call& call, std::uint64_t op, const xen_memory_reservation<W64>&
            (want.mem_flags & XENMEMF_populate_on_demand) == 0;
 }
 
-bool do_extent(Physmap& physmap, std::uint64_t op, std::uint64_t gfn, std::uint64_t pages) {
+bool do_extent(Physmap& physmap, Physmap::GivingBack& giving, std::uint64_t op, std::uint64_t gfn,
+               std::uint64_t pages) {
     switch (op) {
-        case XENMEM_decrease_reservation: return physmap.decrease(gfn, pages);
+        case XENMEM_decrease_reservation: return giving.decrease(gfn, pages);
         case XENMEM_populate_physmap: return physmap.populate(gfn, pages);
         default: return physmap.increase(pages);
     }
@@ -64,6 +65,7 @@ Outcome reservation(Call& call, Command at) {
     const std::uint64_t first = call.profile().memory_op_moves_handle ? at.start : 0;
     const std::uint64_t pages = std::uint64_t{1} << want->extent_order;
     Physmap& physmap = call.domain().physmap();
+    Physmap::GivingBack giving(physmap);  // until this entry ends
     for (std::uint64_t i = at.start; i < want->nr_extents; ++i) {
         if (i != at.start && call.should_yield(i)) return Continue{i};
         std::uint64_t gfn = 0;
@@ -72,7 +74,7 @@ Outcome reservation(Call& call, Command at) {
             if (!named) return stop_at(i);
             gfn = *named;
         }
-        if (!do_extent(physmap, at.op, gfn, pages)) return stop_at(i);
+        if (!do_extent(physmap, giving, at.op, gfn, pages)) return stop_at(i);
     }
     return stop_at(want->nr_extents);
 }

@@ -296,8 +296,8 @@ bool XenPlatform::in_slot(std::uint64_t gfn) const {
     return machine_.memory().in_slot(gfn);
 }
 
-void XenPlatform::free_pages(std::uint64_t gfn, std::uint64_t count) {
-    machine_.memory().free_pages(gfn, count);
+bool XenPlatform::free_pages(std::uint64_t gfn, std::uint64_t count) {
+    return machine_.memory().free_pages(gfn, count);
 }
 
 bool XenPlatform::add_ram_page(std::uint64_t gfn) {

@@ -162,7 +162,7 @@ class XenPlatform : public vmm::Platform, protected Ports {
     bool show_own_page(std::uint64_t gfn, std::uint32_t page) override;
     void hide_own_page(std::uint64_t gfn) override;
     bool in_slot(std::uint64_t gfn) const override;
-    void free_pages(std::uint64_t gfn, std::uint64_t count) override;
+    bool free_pages(std::uint64_t gfn, std::uint64_t count) override;
     bool add_ram_page(std::uint64_t gfn) override;
     void remove_ram_page(std::uint64_t gfn) override;
     std::uint64_t gfn_limit() const override { return gfn_limit_; }

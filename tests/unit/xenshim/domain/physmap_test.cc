@@ -183,6 +183,61 @@ TEST_F(PhysmapTest, OwnPagesMayLieWhereTheCpuCannotLook) {
 
 // ---- extents ------------------------------------------------------------------------------------
 
+TEST_F(PhysmapTest, NeighboursGivenBackTogetherAreFreedTogether) {
+    for (std::uint64_t gfn = 0x7000; gfn < 0x7010; ++gfn) {
+        guest.poke(at(gfn), std::uint32_t{1});
+    }
+    const auto calls = ports().free_calls.load();
+    {
+        Physmap::GivingBack giving(map());
+        for (const std::uint64_t gfn : {0x7005, 0x7004, 0x7003, 0x7000, 0x7001, 0x7008, 0x7002}) {
+            EXPECT_TRUE(giving.decrease(gfn));
+            EXPECT_FALSE(map().is_mapped(gfn));
+            EXPECT_FALSE(readable(gfn));
+        }
+        EXPECT_FALSE(giving.decrease(0x7008));
+        EXPECT_EQ(current(), 0x8011u - 7);
+        EXPECT_EQ(ports().free_calls.load(), calls);
+        // Not freed yet is not touched.
+        EXPECT_FALSE(map().free_touched(0x7008));
+    }
+    EXPECT_EQ(ports().free_calls.load(), calls + 3);
+    for (std::uint64_t gfn = 0x7000; gfn < 0x7010; ++gfn) {
+        EXPECT_EQ(ports().ram_backed(gfn), readable(gfn)) << gfn;
+    }
+}
+
+TEST_F(PhysmapTest, APageThatIsPopulatedBeforeItsBatchEndsStays) {
+    guest.poke(at(kRam), std::uint32_t{0x1234});
+    std::byte* held = nullptr;
+    {
+        Physmap::GivingBack giving(map());
+        held = map().hold(kRam + 1);
+        EXPECT_TRUE(giving.decrease(kRam));
+        EXPECT_TRUE(giving.decrease(kRam + 1));
+        EXPECT_TRUE(map().populate(kRam));
+        EXPECT_EQ(guest.get<std::uint32_t>(at(kRam)), 0u);
+        guest.poke(at(kRam), std::uint32_t{0x5678});
+        *held = std::byte{7};
+    }
+    EXPECT_EQ(guest.get<std::uint32_t>(at(kRam)), 0x5678u);
+    EXPECT_EQ(*held, std::byte{7});
+    map().release(kRam + 1);
+    EXPECT_FALSE(ports().ram_backed(kRam + 1));
+    EXPECT_EQ(current(), 0x8011u - 1);
+}
+
+TEST_F(PhysmapTest, ABatchHoldsBackAFewPiecesOnly) {
+    for (std::uint64_t i = 0; i < 64; ++i) {
+        guest.poke(at(0x7000 + 2 * i), std::uint32_t{1});
+    }
+    Physmap::GivingBack giving(map());
+    for (std::uint64_t i = 0; i < 64; ++i) {
+        EXPECT_TRUE(giving.decrease(0x7000 + 2 * i));
+    }
+    EXPECT_FALSE(ports().ram_backed(0x7000));
+}
+
 TEST_F(PhysmapTest, AnExtentOfRamIsOneOperation) {
     const auto calls = ports().free_calls.load();
     EXPECT_TRUE(map().decrease(0x7001, 512));
