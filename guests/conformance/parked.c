@@ -361,7 +361,8 @@ static void many_times(void) {
     unsigned long last = 0;
     while (task.state == PARKED) {
         unsigned long cursor = (unsigned long)task.frame->ARG1 >> 6;
-        CHECK(cursor > last);
+        // Not always further: the timer may expire before the call that goes on is even reached.
+        CHECK(cursor >= last);
         last = cursor;
         xen_version(XENVER_version, NULL);
         arm(50000);
