@@ -31,6 +31,15 @@ static void set_up(void) {
     NEED(add_to_physmap(XENMAPSPACE_grant_table, 0, spare_gfn(0)));
 }
 
+static long pages(void) {
+    return domid_op(XENMEM_current_reservation, DOMID_SELF);
+}
+
+static long remove_from_physmap(unsigned long gfn) {
+    struct xen_remove_from_physmap arg = {.domid = DOMID_SELF, .gpfn = gfn};
+    return memory_op(XENMEM_remove_from_physmap, &arg);
+}
+
 static long set_version(uint32_t version) {
     struct gnttab_set_version arg = {version};
     return grant_table_op(GNTTABOP_set_version, &arg, 1);
@@ -224,36 +233,70 @@ static void map_own_page(void) {
     // The target is made free first, as every kernel does.
     EXPECT_RESULT(reservation(XENMEM_decrease_reservation, &to, 1, 0), 1);
     old_place[7] = 0x71;
+    long before = pages();
     give(20, from, GTF_permit_access, self);
-    expect("status", (unsigned)map(mapping(20, self, GNTMAP_host_map, to), &handle), 0);
-    expect("content", new_place[7], 0x71);
-    expect("in use", entries_v1()[20].flags, GTF_permit_access | GTF_reading | GTF_writing);
+    table_fact("map", map(mapping(20, self, GNTMAP_host_map, to), &handle), 0);
+    table_fact("content", new_place[7], 0x71);
+    table_fact("in use", entries_v1()[20].flags, GTF_permit_access | GTF_reading | GTF_writing);
     new_place[8] = 0x72;
-    // Its memory is memory: a copy by the reference sees what was written, a hypercall's argument
-    // may lie in it.
-    expect("copy",
-           (unsigned)copy(copying(20, self, gfn_of(page_b), DOMID_SELF, GNTCOPY_source_gref)), 0);
-    expect("copied", page_b[8], 0x72);
-    struct gnttab_query_size* size = (struct gnttab_query_size*)(to * PAGE_SIZE);
-    size->dom = DOMID_SELF;
-    EXPECT_RESULT(grant_table_op(GNTTABOP_query_size, size, 1), 0);
-    expect("limit", size->max_nr_frames, 64);
+    // A copy by the reference sees what was written there.
+    table_fact("copy", copy(copying(20, self, gfn_of(page_b), DOMID_SELF, GNTCOPY_source_gref)), 0);
+    table_fact("copied", page_b[8], 0x72);
+    table_fact("copy by its new gfn", copy(copying(to, DOMID_SELF, gfn_of(page_b), DOMID_SELF, 0)),
+               0);
     // A page of the domain's own has one place at a time.
-    expect("at its old place", old_place[7] == 0x71, false);
+    table_fact("at its old place", old_place[7] == 0x71, false);
+    table_fact("remove its old place", remove_from_physmap(from), -ENOENT);
+    table_fact("it counts", pages() - before, 0);
     struct gnttab_swap_grant_ref swap = {.ref_a = 20, .ref_b = 21};
     EXPECT_RESULT(grant_table_op(GNTTABOP_swap_grant_ref, &swap, 1), 0);
-    expect("swap of what is in use", (uint16_t)swap.status, (uint16_t)GNTST_eagain);
-    EXPECT_RESULT(set_version(2), -EBUSY);
-    expect("unmap elsewhere", (uint16_t)unmap(handle, spare_gfn(7)), (uint16_t)-1);
-    expect("unmap", (unsigned)unmap(handle, to), 0);
-    expect("unmap again", (uint16_t)unmap(handle, to), (uint16_t)GNTST_bad_handle);
-    expect("in use then", entries_v1()[20].flags, GTF_permit_access);
-    expect("content then", new_place[7] == 0x71, false);
+    table_fact("swap of what is in use", swap.status, GNTST_eagain);
+    table_fact("another version", set_version(2), -EBUSY);
+    table_fact("unmap elsewhere", unmap(handle, spare_gfn(7)), -1);
+    table_fact("mapped still", new_place[7], 0x71);
+    table_fact("unmap", unmap(handle, to), 0);
+    table_fact("unmap again", unmap(handle, to), GNTST_bad_handle);
+    table_fact("in use then", entries_v1()[20].flags, GTF_permit_access);
+    table_fact("content then", new_place[7] == 0x71, false);
+    table_fact("remove its new place", remove_from_physmap(to), -ENOENT);
+    table_fact("it counts then", pages() - before, 0);
     give(20, 0, 0, 0);
     EXPECT_RESULT(reservation(XENMEM_populate_physmap, &to, 1, 0), 1);
     EXPECT_RESULT(reservation(XENMEM_populate_physmap, &from, 1, 0), 1);
-    expect("a new page", old_place[7], 0);
-    expect("a new page", new_place[7], 0);
+    expect_fresh(from);
+    expect_fresh(to);
+    table_fact("pages then", pages() - before, 2);
+    table_end();
+}
+
+// Addresses that no kernel gives.
+static void odd_addresses(void) {
+    unsigned long from = spare_gfn(5), to = spare_gfn(6);
+    uint32_t handle = 0;
+    set_up();
+    EXPECT_RESULT(reservation(XENMEM_decrease_reservation, &to, 1, 0), 1);
+    give(20, from, GTF_permit_access, self);
+    *(volatile uint8_t*)(from * PAGE_SIZE + 7) = 0x73;
+    struct gnttab_map_grant_ref op = mapping(20, self, GNTMAP_host_map, to);
+    op.host_addr += 0x123;
+    table_fact("unaligned map", map(op, &handle), 0);
+    table_fact("content", *(volatile uint8_t*)(to * PAGE_SIZE + 7), 0x73);
+    struct gnttab_unmap_grant_ref none = {.handle = handle, .status = 77};
+    EXPECT_RESULT(grant_table_op(GNTTABOP_unmap_grant_ref, &none, 1), 0);
+    table_fact("unmap of address 0", none.status, 0);
+    table_fact("mapped still", *(volatile uint8_t*)(to * PAGE_SIZE + 7), 0x73);
+    table_fact("in use still", entries_v1()[20].flags,
+               GTF_permit_access | GTF_reading | GTF_writing);
+    table_fact("unmap", unmap(handle, to), 0);
+    table_fact("in use then", entries_v1()[20].flags, GTF_permit_access);
+    give(20, 0, 0, 0);
+    EXPECT_RESULT(reservation(XENMEM_populate_physmap, &to, 1, 0), 1);
+    EXPECT_RESULT(reservation(XENMEM_populate_physmap, &from, 1, 0), 1);
+    struct gnttab_setup_table setup = {.dom = DOMID_SELF, .nr_frames = 1, .status = 77};
+    set_xen_guest_handle(setup.frame_list, (xen_pfn_t*)UNMAPPED_VA);
+    table_fact("setup_table with a bad list", grant_table_op(GNTTABOP_setup_table, &setup, 1), 0);
+    table_fact("its status", setup.status, GNTST_bad_virt_addr);
+    table_end();
 }
 
 // ---- version 2 --------------------------------------------------------------------------------
@@ -365,6 +408,7 @@ static void swap(void) {
 
 TESTS({"golden.g.copy", copy_golden}, {"grants.copy_directions", copy_directions},
       {"grants.copy_list", copy_list}, {"golden.g.map", map_golden},
-      {"grants.map_own_page", map_own_page}, {"grants.swap", swap},
+      {"grants.map_own_page", map_own_page},
+      {"grants.odd_addresses", odd_addresses}, {"grants.swap", swap},
       {"grants.status_frames", status_frames}, {"grants.sub_pages", sub_pages},
       {"grants.reserved_entries_stay", reserved_entries_stay});

@@ -91,7 +91,7 @@ static void decrease_and_populate(void) {
     interrupts_off();
     expect("pages", (unsigned long)pages(), (unsigned long)before);
     for (unsigned i = 0; i < UNITS; i++) {
-        expect("content", *word_of(gfns[i]), 0);
+        expect_fresh(gfns[i]);
     }
     expect("page beside them", *word_of(page_of(1, 0)), 0xcafe);
 }

@@ -86,6 +86,18 @@ void expect(const char* what, unsigned long long got, unsigned long long want) {
     }
 }
 
+void expect_fresh(unsigned long gfn) {
+    const volatile unsigned long* words = (const volatile unsigned long*)(gfn * PAGE_SIZE);
+    if (facts_wanted) {
+        return;
+    }
+    for (size_t i = 0; i < PAGE_SIZE / sizeof(*words); i++) {
+        if (words[i] != 0) {
+            test_fail("a populated page holds 0x%lx", words[i]);
+        }
+    }
+}
+
 const char* result_name(char* buffer, long result) {
     static const struct {
         int value;

@@ -32,6 +32,9 @@ __attribute__((noreturn, format(printf, 1, 2))) void test_error(const char* fmt,
 
 // Compares and, if different, ends the test naming the thing and both values.
 void expect(const char* what, unsigned long long got, unsigned long long want);
+// That a page which was populated holds zeroes. On Xen it holds what its last owner left, if that
+// one lives (it scrubs only what the dead leave), so this is not asked where runs are compared.
+void expect_fresh(unsigned long gfn);
 // The same for a hypercall's result, shown as Xen's errors are written.
 void expect_result(const char* what, long got, long want);
 

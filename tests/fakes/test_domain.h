@@ -61,6 +61,7 @@ class TestDomain {
         const abi::Profile* profile = abi::find_profile(abi::kDefaultProfile);
         QuirkMode quirks = QuirkMode::kAuto;
         bool device_model = false;
+        bool interrupt_controllers = true;
         // A machine that outlives the domain; null: one of its own.
         FakePorts* ports = nullptr;
     };
@@ -222,6 +223,7 @@ class TestDomain {
         config.profile = options.profile;
         config.quirks = options.quirks;
         config.device_model = options.device_model;
+        config.interrupt_controllers = options.interrupt_controllers;
         config.domid = kDomid;
         config.vcpus = options.vcpus;
         config.max_event_port = options.max_event_port;

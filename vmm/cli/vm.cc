@@ -284,6 +284,7 @@ Result<void> VmImpl::build_platform(const kvm::Kvm& kvm, const boot::BootInfo& b
     platform.domain.profile = xenshim::abi::find_profile(config_.profile);
     platform.domain.quirks = quirk_mode(config_.quirks);
     platform.domain.device_model = config_.privileges == config::PrivilegeChoice::kDeviceModel;
+    platform.domain.interrupt_controllers = is_hvm();
     platform.domain.domid = config_.domid;
     platform.domain.vcpus = config_.vcpus;
     platform.domain.max_event_port = config_.max_event_channels;

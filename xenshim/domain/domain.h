@@ -37,6 +37,8 @@ struct DomainConfig {
     // The guest may call the device model's operations, on itself (for testing: on Xen only the
     // domain that emulates its devices may).
     bool device_model = false;
+    // It has a PIC and an I/O APIC, which a callback other than a vector would go through: it is HVM.
+    bool interrupt_controllers = true;
 };
 
 // Timers of one vCPU, in system time; 0: off. Changed only by the thread that runs the vCPU, but

@@ -38,7 +38,12 @@ GuestResult<void> set_param(Call& call, const xen_hvm_param& param) {
         case Params::Effect::kNone: break;
         case Params::Effect::kCallbackChanged:
             domain.latch_width(call.request().width);
-            domain.ports().callback_changed(param.value);
+            // Without a PIC and an I/O APIC any other kind is recorded, but the vector that was set
+            // stays in force (measured on PVH, 4.17.7).
+            if (domain.config().interrupt_controllers ||
+                param.value >> 56 == abi::kCallbackTypeVector) {
+                domain.ports().callback_changed(param.value);
+            }
             break;
         case Params::Effect::kCrash: domain.shutdown(SHUTDOWN_crash); break;
     }

@@ -273,6 +273,29 @@ TEST_P(HvmOp, CallbackIrqLatchesTheCallersWidthAndTellsTheMachine) {
     EXPECT_EQ(guest.ports.callbacks.size(), 1u);
 }
 
+TEST_P(HvmOp, WithoutInterruptControllersOnlyVectorsChangeTheCallback) {
+    TestDomain::Options options;
+    options.interrupt_controllers = false;
+    TestDomain pvh(GetParam(), options);
+    const auto set = [&](std::uint64_t value) {
+        const auto at = pvh.put(xen_hvm_param{DOMID_SELF, 0, HVM_PARAM_CALLBACK_IRQ, value});
+        return pvh.result(HYPERVISOR_hvm_op, HVMOP_set_param, at.value);
+    };
+    const std::uint64_t vector = (std::uint64_t{2} << 56) | 0xf3;
+    EXPECT_EQ(set(vector), 0);
+    for (const std::uint64_t type : {0, 1, 3, 0xff}) {
+        for (const std::uint64_t low : {0, 1, 0xf4}) {
+            pvh.domain.latch_width(pvh.wide() ? Width::k32 : Width::k64);
+            EXPECT_EQ(set(type << 56 | low), 0);
+            EXPECT_EQ(*pvh.domain.params().get(HVM_PARAM_CALLBACK_IRQ), type << 56 | low);
+            EXPECT_EQ(pvh.domain.shared_info().is_64bit(), pvh.wide());
+        }
+    }
+    EXPECT_EQ(pvh.ports.callbacks, (std::vector<std::uint64_t>{vector}));
+    EXPECT_EQ(set(vector + 1), 0);
+    EXPECT_EQ(pvh.ports.callbacks.back(), vector + 1);
+}
+
 TEST_P(HvmOp, ATssThatIsTooShortCrashesTheDomain) {
     set(HVM_PARAM_VM86_TSS_SIZED, 0);
     EXPECT_EQ(guest.ports.shutdowns, (std::vector<std::uint8_t>{SHUTDOWN_crash}));
