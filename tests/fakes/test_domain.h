@@ -124,14 +124,16 @@ class TestDomain {
     }
     template <template <class> class S>
     vmm::Gva put_wide(const S<abi::W64>& value) {
-        return wide() ? put(value) : put(abi::narrow<S>(value));
+        const vmm::Gva at = reserve(wide() ? sizeof(S<abi::W64>) : sizeof(S<abi::W32>));
+        poke_wide<S>(at, value);
+        return at;
     }
     template <template <class> class S>
     void poke_wide(vmm::Gva at, const S<abi::W64>& value) {
         if (wide()) {
-            poke(at, value);
+            poke(at, abi::bytes_of(value));  // nothing of ours between the members
         } else {
-            poke(at, abi::narrow<S>(value));
+            poke(at, abi::bytes_of(abi::narrow<S>(value)));
         }
     }
     template <template <class> class S>

@@ -79,7 +79,9 @@ Outcome domctl(Call& call) {
 Outcome paging_domctl_cont(Call& call) {
     const auto arg = read_control<kDomctlBytes>(call);
     if (!arg) return Call::fail(arg.error());
-    if (arg->interface_version != kDomctlVersion) return Call::fail(XEN_EINVAL);
+    if (arg->interface_version != kDomctlVersion) {
+        return Call::fail(call.is_64bit() ? XEN_EINVAL : XEN_EOPNOTSUPP);  // measured at both
+    }
     return Call::fail(is_domain(call, arg->domain) ? XEN_EPERM : XEN_ESRCH);
 }
 
