@@ -408,7 +408,6 @@ static void swap(void) {
 
 TESTS({"golden.g.copy", copy_golden}, {"grants.copy_directions", copy_directions},
       {"grants.copy_list", copy_list}, {"golden.g.map", map_golden},
-      {"grants.map_own_page", map_own_page},
-      {"grants.odd_addresses", odd_addresses}, {"grants.swap", swap},
-      {"grants.status_frames", status_frames}, {"grants.sub_pages", sub_pages},
-      {"grants.reserved_entries_stay", reserved_entries_stay});
+      {"grants.map_own_page", map_own_page}, {"grants.odd_addresses", odd_addresses},
+      {"grants.swap", swap}, {"grants.status_frames", status_frames},
+      {"grants.sub_pages", sub_pages}, {"grants.reserved_entries_stay", reserved_entries_stay});
