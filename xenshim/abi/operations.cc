@@ -310,6 +310,33 @@ Standing standing_of(const Profile& profile, const Operation& operation) {
     return operation.standing;
 }
 
+std::optional<Errno> stray_cursor_refusal(const Profile& profile, std::uint64_t op) {
+    if (!profile.memory_op_stray_bits) return std::nullopt;
+    switch (op) {
+        // Xen's common code looks, and refuses by the release's own name.
+        case XENMEM_maximum_ram_page:
+        case XENMEM_current_reservation:
+        case XENMEM_maximum_reservation:
+        case XENMEM_exchange:
+        case XENMEM_maximum_gpfn:
+        case XENMEM_remove_from_physmap:
+        case XENMEM_claim_pages:
+        case XENMEM_get_vnumainfo:
+        case XENMEM_reserved_device_memory_map: return profile.memory_op_stray_bits;
+        // Architecture code compares the whole register.
+        case XENMEM_machphys_mfn_list:
+        case XENMEM_memory_map:
+        case XENMEM_machine_memory_map:
+        case XENMEM_set_memory_map:
+        case XENMEM_set_pod_target:
+        case XENMEM_get_pod_target:
+        case XENMEM_get_sharing_freed_pages:
+        case XENMEM_get_sharing_shared_pages:
+        case XENMEM_machphys_compat_mfn_list: return XEN_ENOSYS;
+        default: return std::nullopt;
+    }
+}
+
 bool exists(const Profile& profile, std::uint64_t hypercall, std::uint64_t sub_op) {
     const Operation* operation = find_operation(hypercall, sub_op);
     return operation != nullptr && standing_of(profile, *operation) != Standing::kAbsent;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -56,6 +57,9 @@ const Hypercall* find_hypercall(std::uint64_t number);
 const Operation* find_operation(std::uint64_t hypercall, std::uint64_t sub_op);
 // What `operation` is to a guest under `profile`: kAbsent when it does not exist there.
 Standing standing_of(const Profile& profile, const Operation& operation);
+// What a cursor on memory_op's `op`, which has none, is refused with; nothing: it is ignored, or
+// the operation has one or looks for itself.
+std::optional<Errno> stray_cursor_refusal(const Profile& profile, std::uint64_t op);
 // Whether sub-op `sub_op` (decoded, without cursor) gets as far as its handler.
 bool exists(const Profile& profile, std::uint64_t hypercall, std::uint64_t sub_op);
 

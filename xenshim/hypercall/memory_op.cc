@@ -12,37 +12,6 @@ using namespace memory_ops;
 
 namespace {
 
-// Whose code an operation is in Xen decides what it makes of a cursor that it has no use for.
-enum class Owner {
-    kCursor,  // has one, or does not look
-    kCommon,  // calls it by the profile's own name
-    kArch,    // compares the whole register
-};
-
-Owner owner_of(std::uint64_t op) {
-    switch (op) {
-        case XENMEM_maximum_ram_page:
-        case XENMEM_current_reservation:
-        case XENMEM_maximum_reservation:
-        case XENMEM_exchange:
-        case XENMEM_maximum_gpfn:
-        case XENMEM_remove_from_physmap:
-        case XENMEM_claim_pages:
-        case XENMEM_get_vnumainfo:
-        case XENMEM_reserved_device_memory_map: return Owner::kCommon;
-        case XENMEM_machphys_mfn_list:
-        case XENMEM_memory_map:
-        case XENMEM_machine_memory_map:
-        case XENMEM_set_memory_map:
-        case XENMEM_set_pod_target:
-        case XENMEM_get_pod_target:
-        case XENMEM_get_sharing_freed_pages:
-        case XENMEM_get_sharing_shared_pages:
-        case XENMEM_machphys_compat_mfn_list: return Owner::kArch;
-        default: return Owner::kCursor;
-    }
-}
-
 Outcome account(Call& call, std::uint64_t op) {
     const auto domid = call.read<std::uint16_t>(call.handle(1));
     if (!domid) return Call::fail(domid.error());
@@ -72,10 +41,8 @@ Outcome run(Call& call) {
     // To a 32-bit caller claim_pages is not there, whatever it passes (measured).
     if (at.op == XENMEM_claim_pages && !call.is_64bit()) return Call::fail(XEN_ENOSYS);
     // Releases that ignore a stray cursor take it off before either code sees the operation.
-    if (at.start != 0 && profile.memory_op_stray_bits) {
-        const Owner owner = owner_of(at.op);
-        if (owner == Owner::kCommon) return Call::fail(*profile.memory_op_stray_bits);
-        if (owner == Owner::kArch) return Call::fail(XEN_ENOSYS);
+    if (at.start != 0) {
+        if (const auto refusal = stray_cursor_refusal(profile, at.op)) return Call::fail(*refusal);
     }
     switch (at.op) {
         case XENMEM_increase_reservation:

@@ -223,23 +223,8 @@ class Comparison {
             default: break;
         }
         if (at.start == 0) return;
-        std::optional<Errno> here = here_.memory_op_stray_bits;
-        std::optional<Errno> there = there_.memory_op_stray_bits;
-        switch (at.op) {
-            case XENMEM_maximum_ram_page:
-            case XENMEM_current_reservation:
-            case XENMEM_maximum_reservation:
-            case XENMEM_exchange:
-            case XENMEM_maximum_gpfn:
-            case XENMEM_remove_from_physmap:
-            case XENMEM_claim_pages:
-            case XENMEM_get_vnumainfo:
-            case XENMEM_reserved_device_memory_map: break;
-            default:
-                // Architecture code compares the whole register, or gets it without the bits.
-                if (here) here = XEN_ENOSYS;
-                if (there) there = XEN_ENOSYS;
-        }
+        const std::optional<Errno> here = stray_cursor_refusal(here_, at.op);
+        const std::optional<Errno> there = stray_cursor_refusal(there_, at.op);
         if (here != there) {
             add(Reason::kStrayBits,
                 "bits above the operation: " + refusal(there) + " there, " + refusal(here) +
