@@ -231,6 +231,10 @@ struct evtchn_port {  // close, send and unmask
     std::uint32_t port;
 };
 
+struct evtchn_reset {
+    std::uint16_t dom;
+};
+
 struct evtchn_status {
     std::uint16_t dom;
     std::uint16_t pad;
@@ -273,6 +277,9 @@ struct sched_poll {
 };
 static_assert(sizeof(sched_poll<W32>) == 16 && sizeof(sched_poll<W64>) == 24);
 
+struct sched_shutdown {  // shutdown_code too
+    std::uint32_t reason;
+};
 struct sched_remote_shutdown {
     std::uint16_t domain_id;
     std::uint16_t pad;
@@ -296,6 +303,16 @@ struct vcpu_runstate_info {
     }
 };
 static_assert(sizeof(vcpu_runstate_info<W32>) == 44 && sizeof(vcpu_runstate_info<W64>) == 48);
+
+// For the runstate and for the clock: a linear address, which is the caller's word in Xen's union
+// with the physical one.
+struct vcpu_register_memory_area {
+    std::uint64_t addr;
+};
+
+struct vcpu_set_periodic_timer {
+    std::uint64_t period_ns;
+};
 
 template <class W>
 struct vcpu_set_singleshot_timer {
@@ -340,6 +357,29 @@ static_assert(sizeof(vcpu_hvm_context) == 128);
 
 // ---- version.h --------------------------------------------------------------------------------
 
+using xen_extraversion_t = std::array<char, 16>;
+using xen_capabilities_info_t = std::array<char, 1024>;
+using xen_changeset_info_t = std::array<char, 64>;
+using xen_commandline_t = std::array<char, 1024>;
+using xen_domain_handle_t = std::array<std::uint8_t, 16>;
+
+struct xen_compile_info {
+    std::array<char, 64> compiler;
+    std::array<char, 16> compile_by;
+    std::array<char, 32> compile_domain;
+    std::array<char, 32> compile_date;
+};
+static_assert(sizeof(xen_compile_info) == 144);
+
+template <class W>
+struct xen_platform_parameters {
+    typename W::Word virt_start;
+    static constexpr auto fields(auto& self) {
+        auto& [start] = self;
+        return std::tie(start);
+    }
+};
+
 struct xen_feature_info {
     std::uint32_t submap_idx;
     std::uint32_t submap;
@@ -364,6 +404,9 @@ struct xen_hvm_pagetable_dying {
     std::uint16_t domid;
     std::array<std::uint16_t, 3> pad;
     std::uint64_t gpa;
+};
+struct xen_hvm_get_time {
+    std::uint64_t now;
 };
 struct xen_hvm_get_mem_type {
     std::uint16_t domid;
@@ -403,6 +446,9 @@ struct gnttab_query_size {
 };
 static_assert(sizeof(gnttab_query_size) == 16);
 
+struct gnttab_set_version {
+    std::uint32_t version;  // out: the one in force
+};
 struct gnttab_get_version {
     std::uint16_t dom;
     std::uint16_t pad;

@@ -11,9 +11,9 @@ namespace {
 // 10, and 14 for what of it is left after a stop. Xen forms the latter; a guest may too, and hears
 // -EBUSY unless a reset is waiting to go on.
 Outcome reset(Call& call) {
-    const auto domid = call.read<std::uint16_t>(call.handle(1));
-    if (!domid) return Call::fail(domid.error());
-    if (const auto self = call.require_self(*domid, XEN_EPERM); !self) {
+    const auto which = call.read<evtchn_reset>(call.handle(1));
+    if (!which) return Call::fail(which.error());
+    if (const auto self = call.require_self(which->dom, XEN_EPERM); !self) {
         return Call::fail(self.error());
     }
     EventChannels& ports = call.domain().event_channels();

@@ -73,11 +73,11 @@ Outcome grant_table_op(Call& call) {
             });
 
         case GNTTABOP_set_version: {
-            const auto wanted = call.read<std::uint32_t>(arg);
+            const auto wanted = call.read<gnttab_set_version>(arg);
             if (!wanted) return Call::fail(wanted.error());
-            const auto set = call.domain().grants().set_version(*wanted);
+            const auto set = call.domain().grants().set_version(wanted->version);
             // The version in force is told in any case.
-            const auto told = call.write(arg, call.domain().grants().version());
+            const auto told = call.write(arg, gnttab_set_version{call.domain().grants().version()});
             return Call::result(told ? set : told);
         }
 

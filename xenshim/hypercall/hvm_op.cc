@@ -185,8 +185,8 @@ Outcome hvm_op(Call& call) {
                 arg, [&](auto& op) { return pagetable_dying(call, op); });
 
         case HVMOP_get_time: {
-            const std::uint64_t now = call.domain().ports().system_time_ns();
-            return Call::result(call.write(arg, now));
+            const xen_hvm_get_time time{.now = call.domain().ports().system_time_ns()};
+            return Call::result(call.write(arg, time));
         }
 
         case HVMOP_xentrace:

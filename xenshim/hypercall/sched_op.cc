@@ -80,14 +80,14 @@ Outcome sched_op(Call& call) {
             return Block{std::nullopt};
 
         case SCHEDOP_shutdown:
-            return call.in<std::uint32_t>(call.handle(1), [&](auto& reason) -> GuestResult<void> {
-                call.domain().shutdown(static_cast<std::uint8_t>(reason));
+            return call.in<sched_shutdown>(call.handle(1), [&](auto& op) -> GuestResult<void> {
+                call.domain().shutdown(static_cast<std::uint8_t>(op.reason));
                 return {};
             });
 
         case SCHEDOP_shutdown_code:
-            return call.in<std::uint32_t>(call.handle(1), [&](auto& reason) -> GuestResult<void> {
-                call.domain().set_shutdown_code(static_cast<std::uint8_t>(reason));
+            return call.in<sched_shutdown>(call.handle(1), [&](auto& op) -> GuestResult<void> {
+                call.domain().set_shutdown_code(static_cast<std::uint8_t>(op.reason));
                 return {};
             });
 

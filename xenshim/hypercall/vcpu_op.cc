@@ -108,7 +108,7 @@ std::uint64_t runstate_bytes(const Call& call) {
 // The area whose linear address the argument holds; kNoGfn: it has no translation, or crosses a
 // page. That is not an error on Xen: such an area is just never written.
 GuestResult<std::uint64_t> linear_area(Call& call, std::uint64_t size) {
-    const auto area = TRY(call.read<std::uint64_t>(call.handle(2)));
+    const auto area = TRY(call.read<vcpu_register_memory_area>(call.handle(2))).addr;
     const auto gpa = call.access().translate({call.is_64bit() ? area : area & UINT32_MAX});
     if (!gpa || gpa->offset() + size > vmm::kPageSize) return kNoGfn;
     return gpa->value;
@@ -116,7 +116,7 @@ GuestResult<std::uint64_t> linear_area(Call& call, std::uint64_t size) {
 
 // The area whose physical address the argument holds; kNoGfn: it asks to have none any more.
 GuestResult<std::uint64_t> physical_area(Call& call, std::uint64_t size) {
-    const auto gpa = TRY(call.read<std::uint64_t>(call.handle(2)));
+    const auto gpa = TRY(call.read<vcpu_register_memory_area>(call.handle(2))).addr;
     if (gpa == UINT64_MAX) return kNoGfn;
     const std::uint64_t align = call.domain().shared_info().is_64bit() ? 8 : 4;
     if (vmm::Gpa{gpa}.offset() + size > vmm::kPageSize || gpa % align != 0) {
@@ -151,7 +151,7 @@ GuestResult<void> register_time_area(Call& call, std::uint32_t id, bool physical
 }
 
 GuestResult<void> set_periodic(Call& call, std::uint32_t id) {
-    const auto period = TRY(call.read<std::uint64_t>(call.handle(2)));
+    const auto period = TRY(call.read<vcpu_set_periodic_timer>(call.handle(2))).period_ns;
     if (period < kShortestPeriodNs || period > kLongestPeriodNs) return refuse(XEN_EINVAL);
     if (id != call.vcpu()) return refuse(XEN_EINVAL);
     Timers& timers = call.domain().vcpu(id).timers;

@@ -13,20 +13,19 @@ using namespace abi;
 
 namespace {
 
-template <std::size_t N>
-std::array<char, N> text(std::string_view from) {
-    std::array<char, N> out{};
-    std::memcpy(out.data(), from.data(), std::min(from.size(), N - 1));
+template <class Text>
+Text text(std::string_view from) {
+    Text out{};
+    std::memcpy(out.data(), from.data(), std::min(from.size(), out.size() - 1));
     return out;
 }
 
-struct CompileInfo {
-    std::array<char, 64> compiler;
-    std::array<char, 16> compile_by;
-    std::array<char, 32> compile_domain;
-    std::array<char, 32> compile_date;
-};
-static_assert(sizeof(CompileInfo) == 144);
+xen_compile_info compile_info() {
+    xen_compile_info info{};
+    info.compiler = text<decltype(info.compiler)>("xenolith");
+    info.compile_by = text<decltype(info.compile_by)>("xenolith");
+    return info;
+}
 
 // The texts of 4.20 without a limit of their length: a length, the room for the text, before it.
 // Without a structure the answer is the length alone.
@@ -54,24 +53,21 @@ Outcome xen_version(Call& call) {
         case XENVER_version: return Call::ok((profile.major << 16) | profile.minor);
 
         case XENVER_extraversion:
-            return Call::result(call.write(arg, text<16>(profile.extraversion)));
+            return Call::result(call.write(arg, text<xen_extraversion_t>(profile.extraversion)));
 
-        case XENVER_compile_info:
-            return Call::result(call.write(arg, CompileInfo{.compiler = text<64>("xenolith"),
-                                                            .compile_by = text<16>("xenolith"),
-                                                            .compile_domain = text<32>(""),
-                                                            .compile_date = text<32>("")}));
+        case XENVER_compile_info: return Call::result(call.write(arg, compile_info()));
 
         case XENVER_capabilities:
-            return Call::result(call.write(arg, text<1024>(profile.capabilities)));
+            return Call::result(
+                call.write(arg, text<xen_capabilities_info_t>(profile.capabilities)));
 
-        case XENVER_changeset: return Call::result(call.write(arg, text<64>("")));
+        case XENVER_changeset: return Call::result(call.write(arg, xen_changeset_info_t{}));
 
         case XENVER_platform_parameters:
             // Where Xen's own address space starts: nothing to a translated guest, and 0 to a
             // 32-bit one.
-            if (call.is_64bit()) return Call::result(call.write(arg, profile.virt_start));
-            return Call::result(call.write(arg, std::uint32_t{0}));
+            return Call::result(call.write_wide<xen_platform_parameters>(
+                arg, {.virt_start = call.is_64bit() ? profile.virt_start : 0}));
 
         case XENVER_get_features:
             return call.in_out<xen_feature_info>(arg, [&](auto& info) -> GuestResult<void> {
@@ -83,9 +79,11 @@ Outcome xen_version(Call& call) {
         case XENVER_pagesize:
             return arg.value == 0 ? Call::ok(vmm::kPageSize) : Call::fail(XEN_EINVAL);
 
-        case XENVER_guest_handle: return Call::result(call.write(arg, call.domain().config().uuid));
+        case XENVER_guest_handle:
+            return Call::result(call.write(arg, xen_domain_handle_t{call.domain().config().uuid}));
 
-        case XENVER_commandline: return Call::result(call.write(arg, text<1024>("<denied>")));
+        case XENVER_commandline:
+            return Call::result(call.write(arg, text<xen_commandline_t>("<denied>")));
 
         case XENVER_build_id:
         case XENVER_commandline2: return Call::fail(XEN_EPERM);

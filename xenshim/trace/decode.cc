@@ -161,8 +161,7 @@ std::string value_of(Format format, std::span<const std::byte> bytes, Style styl
 // not read. Empty: nothing of it was kept.
 std::string member(const Field& field, Width width, std::span<const std::byte> in,
                    std::span<const std::byte> out, Style style) {
-    const std::size_t at = width == Width::k64 ? field.at_64 : field.at_32;
-    const std::size_t bytes = width == Width::k64 ? field.bytes_64 : field.bytes_32;
+    const std::size_t at = field.place.at(width), bytes = field.place.bytes(width);
     const bool read = in.size() >= at + bytes;
     const bool written = out.size() >= at + bytes;
     std::string text;
@@ -201,7 +200,7 @@ std::string pointed(const Event& call, std::size_t i, const Structure* structure
     }
     const Width width = call.request.width;
     if (!structure->array) return structure_text(*structure, width, call.in, call.out, style);
-    const std::size_t bytes = width == Width::k64 ? structure->bytes_64 : structure->bytes_32;
+    const std::size_t bytes = structure->sizes.bytes(width);
     const auto count = static_cast<std::uint32_t>(call.request.args[2]);
     std::string text;
     std::size_t shown = 0;

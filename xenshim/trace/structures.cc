@@ -5,334 +5,388 @@
 
 #include "xenshim/abi/numbers.h"
 #include "xenshim/abi/other_numbers.h"
+#include "xenshim/abi/structs.h"
 
 namespace xenshim::trace {
 namespace {
 
 using namespace abi;
 
-constexpr Field same(std::string_view name, std::uint8_t at, std::uint8_t bytes,
-                     Format format = Format::kDecimal) {
-    return {name, at, bytes, at, bytes, format};
-}
-// A long or a pointer.
-constexpr Field word(std::string_view name, std::uint8_t at_32, std::uint8_t at_64, Format format) {
-    return {name, at_32, 4, at_64, 8, format};
-}
-constexpr Field moved(std::string_view name, std::uint8_t bytes, std::uint8_t at_32,
-                      std::uint8_t at_64, Format format = Format::kDecimal) {
-    return {name, at_32, bytes, at_64, bytes, format};
+// Names, places and widths are those of the handlers' own structures.
+#define MEMBER(S, member, ...) \
+    { #member, XENSHIM_PLACE(S, member) __VA_OPT__(, Format::) __VA_ARGS__ }
+#define STRUCTURE(S, ...) \
+    { #S, XENSHIM_SIZES(S), __VA_ARGS__ }
+
+// Of an argument that is one value and no structure.
+template <class T>
+constexpr Field whole(std::string_view name, Format format) {
+    return {name, {0, sizeof(T), 0, sizeof(T)}, format};
 }
 
 // ---- memory.h -----------------------------------------------------------------------------------
 
 constexpr Field kReservationFields[] = {
-    word("extent_start", 0, 0, Format::kAddress),
-    word("nr_extents", 4, 8, Format::kDecimal),
-    moved("extent_order", 4, 8, 16),
-    moved("mem_flags", 4, 12, 20, Format::kHex),
-    moved("domid", 2, 16, 24, Format::kDomid),
+    MEMBER(xen_memory_reservation, extent_start, kAddress),
+    MEMBER(xen_memory_reservation, nr_extents),
+    MEMBER(xen_memory_reservation, extent_order),
+    MEMBER(xen_memory_reservation, mem_flags, kHex),
+    MEMBER(xen_memory_reservation, domid, kDomid),
 };
-constexpr Structure kReservation{"xen_memory_reservation", 20, 32, kReservationFields};
+constexpr Structure kReservation = STRUCTURE(xen_memory_reservation, kReservationFields);
 
 constexpr Field kExchangeFields[] = {
-    word("in.extent_start", 0, 0, Format::kAddress),
-    word("in.nr_extents", 4, 8, Format::kDecimal),
-    moved("in.extent_order", 4, 8, 16),
-    moved("in.domid", 2, 16, 24, Format::kDomid),
-    word("out.extent_start", 20, 32, Format::kAddress),
-    word("out.nr_extents", 24, 40, Format::kDecimal),
-    moved("out.extent_order", 4, 28, 48),
-    word("nr_exchanged", 40, 64, Format::kDecimal),
+    MEMBER(xen_memory_exchange, in.extent_start, kAddress),
+    MEMBER(xen_memory_exchange, in.nr_extents),
+    MEMBER(xen_memory_exchange, in.extent_order),
+    MEMBER(xen_memory_exchange, in.domid, kDomid),
+    MEMBER(xen_memory_exchange, out.extent_start, kAddress),
+    MEMBER(xen_memory_exchange, out.nr_extents),
+    MEMBER(xen_memory_exchange, out.extent_order),
+    MEMBER(xen_memory_exchange, nr_exchanged),
 };
-constexpr Structure kExchange{"xen_memory_exchange", 44, 72, kExchangeFields};
+constexpr Structure kExchange = STRUCTURE(xen_memory_exchange, kExchangeFields);
 
-constexpr Field kDomidFields[] = {same("domid", 0, 2, Format::kDomid)};
-constexpr Structure kDomidOnly{"domid_t", 2, 2, kDomidFields};
+constexpr Field kDomidFields[] = {whole<std::uint16_t>("domid", Format::kDomid)};
+constexpr Structure kDomidOnly{"domid_t", XENSHIM_SIZES(std::uint16_t), kDomidFields};
 
 constexpr Field kMfnListFields[] = {
-    same("max_extents", 0, 4),
-    word("extent_start", 4, 8, Format::kAddress),
-    moved("nr_extents", 4, 8, 16),
+    MEMBER(xen_machphys_mfn_list, max_extents),
+    MEMBER(xen_machphys_mfn_list, extent_start, kAddress),
+    MEMBER(xen_machphys_mfn_list, nr_extents),
 };
-constexpr Structure kMfnList{"xen_machphys_mfn_list", 12, 24, kMfnListFields};
+constexpr Structure kMfnList = STRUCTURE(xen_machphys_mfn_list, kMfnListFields);
 
 constexpr Field kPhysmapFields[] = {
-    same("domid", 0, 2, Format::kDomid),  same("size", 2, 2),
-    same("space", 4, 4, Format::kSpace),  word("idx", 8, 8, Format::kHex),
-    word("gpfn", 12, 16, Format::kPlace),
+    MEMBER(xen_add_to_physmap, domid, kDomid), MEMBER(xen_add_to_physmap, size),
+    MEMBER(xen_add_to_physmap, space, kSpace), MEMBER(xen_add_to_physmap, idx, kHex),
+    MEMBER(xen_add_to_physmap, gpfn, kPlace),
 };
-constexpr Structure kPhysmap{"xen_add_to_physmap", 16, 24, kPhysmapFields};
+constexpr Structure kPhysmap = STRUCTURE(xen_add_to_physmap, kPhysmapFields);
 
 constexpr Field kBatchFields[] = {
-    same("domid", 0, 2, Format::kDomid),
-    same("space", 2, 2, Format::kSpace),
-    same("size", 4, 2),
-    same("u", 6, 2, Format::kHex),
-    word("idxs", 8, 8, Format::kAddress),
-    word("gpfns", 12, 16, Format::kAddress),
-    word("errs", 16, 24, Format::kAddress),
+    MEMBER(xen_add_to_physmap_batch, domid, kDomid),
+    MEMBER(xen_add_to_physmap_batch, space, kSpace),
+    MEMBER(xen_add_to_physmap_batch, size),
+    MEMBER(xen_add_to_physmap_batch, u, kHex),
+    MEMBER(xen_add_to_physmap_batch, idxs, kAddress),
+    MEMBER(xen_add_to_physmap_batch, gpfns, kAddress),
+    MEMBER(xen_add_to_physmap_batch, errs, kAddress),
 };
-constexpr Structure kBatch{"xen_add_to_physmap_batch", 20, 32, kBatchFields};
+constexpr Structure kBatch = STRUCTURE(xen_add_to_physmap_batch, kBatchFields);
 
 constexpr Field kMapFields[] = {
-    same("nr_entries", 0, 4),
-    word("buffer", 4, 8, Format::kAddress),
+    MEMBER(xen_memory_map, nr_entries),
+    MEMBER(xen_memory_map, buffer, kAddress),
 };
-constexpr Structure kMap{"xen_memory_map", 8, 16, kMapFields};
+constexpr Structure kMap = STRUCTURE(xen_memory_map, kMapFields);
 
 constexpr Field kForeignMapFields[] = {
-    same("domid", 0, 2, Format::kDomid),
-    moved("map.nr_entries", 4, 4, 8),
-    word("map.buffer", 8, 16, Format::kAddress),
+    MEMBER(xen_foreign_memory_map, domid, kDomid),
+    MEMBER(xen_foreign_memory_map, map.nr_entries),
+    MEMBER(xen_foreign_memory_map, map.buffer, kAddress),
 };
-constexpr Structure kForeignMap{"xen_foreign_memory_map", 12, 24, kForeignMapFields};
+constexpr Structure kForeignMap = STRUCTURE(xen_foreign_memory_map, kForeignMapFields);
 
 constexpr Field kRemoveFields[] = {
-    same("domid", 0, 2, Format::kDomid),
-    word("gpfn", 4, 8, Format::kPlace),
+    MEMBER(xen_remove_from_physmap, domid, kDomid),
+    MEMBER(xen_remove_from_physmap, gpfn, kPlace),
 };
-constexpr Structure kRemove{"xen_remove_from_physmap", 8, 16, kRemoveFields};
+constexpr Structure kRemove = STRUCTURE(xen_remove_from_physmap, kRemoveFields);
 
 constexpr Field kVnumaFields[] = {
-    same("domid", 0, 2, Format::kDomid),
-    same("nr_vnodes", 4, 4),
-    same("nr_vcpus", 8, 4),
-    same("nr_vmemranges", 12, 4),
+    MEMBER(xen_vnuma_topology_info, domid, kDomid),
+    MEMBER(xen_vnuma_topology_info, nr_vnodes),
+    MEMBER(xen_vnuma_topology_info, nr_vcpus),
+    MEMBER(xen_vnuma_topology_info, nr_vmemranges),
 };
-constexpr Structure kVnuma{"xen_vnuma_topology_info", 40, 40, kVnumaFields};
+constexpr Structure kVnuma = STRUCTURE(xen_vnuma_topology_info, kVnumaFields);
 
 constexpr Field kAcquireFields[] = {
-    same("domid", 0, 2, Format::kDomid), same("type", 2, 2),
-    same("id", 4, 4, Format::kHex),      same("nr_frames", 8, 4),
-    same("frame", 16, 8, Format::kHex),  word("frame_list", 24, 24, Format::kAddress),
+    MEMBER(xen_mem_acquire_resource, domid, kDomid),
+    MEMBER(xen_mem_acquire_resource, type),
+    MEMBER(xen_mem_acquire_resource, id, kHex),
+    MEMBER(xen_mem_acquire_resource, nr_frames),
+    MEMBER(xen_mem_acquire_resource, frame, kHex),
+    MEMBER(xen_mem_acquire_resource, frame_list, kAddress),
 };
-constexpr Structure kAcquire{"xen_mem_acquire_resource", 28, 32, kAcquireFields};
+constexpr Structure kAcquire = STRUCTURE(xen_mem_acquire_resource, kAcquireFields);
 
 // ---- version.h ----------------------------------------------------------------------------------
 
-constexpr Field kFeatureFields[] = {same("submap_idx", 0, 4), same("submap", 4, 4, Format::kHex)};
-constexpr Structure kFeatures{"xen_feature_info", 8, 8, kFeatureFields};
+constexpr Field kFeatureFields[] = {
+    MEMBER(xen_feature_info, submap_idx),
+    MEMBER(xen_feature_info, submap, kHex),
+};
+constexpr Structure kFeatures = STRUCTURE(xen_feature_info, kFeatureFields);
 
-constexpr Field kPlatformFields[] = {word("virt_start", 0, 0, Format::kHex)};
-constexpr Structure kPlatform{"xen_platform_parameters", 4, 8, kPlatformFields};
+constexpr Field kPlatformFields[] = {
+    MEMBER(xen_platform_parameters, virt_start, kHex),
+};
+constexpr Structure kPlatform = STRUCTURE(xen_platform_parameters, kPlatformFields);
 
 // Longer texts are shown as far as they were kept.
-constexpr Field kShortTextFields[] = {same("", 0, 16, Format::kText)};
-constexpr Structure kShortText{"xen_extraversion_t", 16, 16, kShortTextFields};
-constexpr Field kTextFields[] = {same("", 0, 64, Format::kText)};
-constexpr Structure kText{"xen_changeset_info_t", 64, 64, kTextFields};
-constexpr Field kHandleFields[] = {same("", 0, 16, Format::kBytes)};
-constexpr Structure kHandle{"xen_domain_handle_t", 16, 16, kHandleFields};
+constexpr Field kShortTextFields[] = {whole<xen_extraversion_t>("", Format::kText)};
+constexpr Structure kShortText = STRUCTURE(xen_extraversion_t, kShortTextFields);
+constexpr Field kTextFields[] = {whole<xen_changeset_info_t>("", Format::kText)};
+constexpr Structure kText = STRUCTURE(xen_changeset_info_t, kTextFields);
+constexpr Field kHandleFields[] = {whole<xen_domain_handle_t>("", Format::kBytes)};
+constexpr Structure kHandle = STRUCTURE(xen_domain_handle_t, kHandleFields);
 
 // ---- grant_table.h ------------------------------------------------------------------------------
 
 constexpr Field kMapGrantFields[] = {
-    same("host_addr", 0, 8, Format::kHex),
-    same("flags", 8, 4, Format::kHex),
-    same("ref", 12, 4),
-    same("dom", 16, 2, Format::kDomid),
-    same("status", 18, 2, Format::kSigned),
-    same("handle", 20, 4),
-    same("dev_bus_addr", 24, 8, Format::kHex),
+    MEMBER(gnttab_map_grant_ref, host_addr, kHex),
+    MEMBER(gnttab_map_grant_ref, flags, kHex),
+    MEMBER(gnttab_map_grant_ref, ref),
+    MEMBER(gnttab_map_grant_ref, dom, kDomid),
+    MEMBER(gnttab_map_grant_ref, status, kSigned),
+    MEMBER(gnttab_map_grant_ref, handle),
+    MEMBER(gnttab_map_grant_ref, dev_bus_addr, kHex),
 };
-constexpr Structure kMapGrant{"gnttab_map_grant_ref", 32, 32, kMapGrantFields, true};
+constexpr Structure kMapGrant = STRUCTURE(gnttab_map_grant_ref, kMapGrantFields, true);
 
 constexpr Field kUnmapGrantFields[] = {
-    same("host_addr", 0, 8, Format::kHex),
-    same("dev_bus_addr", 8, 8, Format::kHex),
-    same("handle", 16, 4),
-    same("status", 20, 2, Format::kSigned),
+    MEMBER(gnttab_unmap_grant_ref, host_addr, kHex),
+    MEMBER(gnttab_unmap_grant_ref, dev_bus_addr, kHex),
+    MEMBER(gnttab_unmap_grant_ref, handle),
+    MEMBER(gnttab_unmap_grant_ref, status, kSigned),
 };
-constexpr Structure kUnmapGrant{"gnttab_unmap_grant_ref", 24, 24, kUnmapGrantFields, true};
+constexpr Structure kUnmapGrant = STRUCTURE(gnttab_unmap_grant_ref, kUnmapGrantFields, true);
 
 constexpr Field kSetupFields[] = {
-    same("dom", 0, 2, Format::kDomid),
-    same("nr_frames", 4, 4),
-    same("status", 8, 2, Format::kSigned),
-    word("frame_list", 12, 16, Format::kAddress),
+    MEMBER(gnttab_setup_table, dom, kDomid),
+    MEMBER(gnttab_setup_table, nr_frames),
+    MEMBER(gnttab_setup_table, status, kSigned),
+    MEMBER(gnttab_setup_table, frame_list, kAddress),
 };
-constexpr Structure kSetup{"gnttab_setup_table", 16, 24, kSetupFields, true};
+constexpr Structure kSetup = STRUCTURE(gnttab_setup_table, kSetupFields, true);
 
 constexpr Field kCopyFields[] = {
-    word("source.u", 0, 0, Format::kHex),
-    moved("source.domid", 2, 4, 8, Format::kDomid),
-    moved("source.offset", 2, 6, 10),
-    word("dest.u", 8, 16, Format::kHex),
-    moved("dest.domid", 2, 12, 24, Format::kDomid),
-    moved("dest.offset", 2, 14, 26),
-    moved("len", 2, 16, 32),
-    moved("flags", 2, 18, 34, Format::kHex),
-    moved("status", 2, 20, 36, Format::kSigned),
+    {"source.u", XENSHIM_PLACE(gnttab_copy, source_u), Format::kHex},
+    {"source.domid", XENSHIM_PLACE(gnttab_copy, source_domid), Format::kDomid},
+    {"source.offset", XENSHIM_PLACE(gnttab_copy, source_offset)},
+    {"dest.u", XENSHIM_PLACE(gnttab_copy, dest_u), Format::kHex},
+    {"dest.domid", XENSHIM_PLACE(gnttab_copy, dest_domid), Format::kDomid},
+    {"dest.offset", XENSHIM_PLACE(gnttab_copy, dest_offset)},
+    MEMBER(gnttab_copy, len),
+    MEMBER(gnttab_copy, flags, kHex),
+    MEMBER(gnttab_copy, status, kSigned),
 };
-constexpr Structure kCopy{"gnttab_copy", 24, 40, kCopyFields, true};
+constexpr Structure kCopy = STRUCTURE(gnttab_copy, kCopyFields, true);
 
 constexpr Field kQueryFields[] = {
-    same("dom", 0, 2, Format::kDomid),
-    same("nr_frames", 4, 4),
-    same("max_nr_frames", 8, 4),
-    same("status", 12, 2, Format::kSigned),
+    MEMBER(gnttab_query_size, dom, kDomid),
+    MEMBER(gnttab_query_size, nr_frames),
+    MEMBER(gnttab_query_size, max_nr_frames),
+    MEMBER(gnttab_query_size, status, kSigned),
 };
-constexpr Structure kQuery{"gnttab_query_size", 16, 16, kQueryFields, true};
+constexpr Structure kQuery = STRUCTURE(gnttab_query_size, kQueryFields, true);
 
-constexpr Field kSetVersionFields[] = {same("version", 0, 4)};
-constexpr Structure kSetVersion{"gnttab_set_version", 4, 4, kSetVersionFields, true};
+constexpr Field kSetVersionFields[] = {
+    MEMBER(gnttab_set_version, version),
+};
+constexpr Structure kSetVersion = STRUCTURE(gnttab_set_version, kSetVersionFields, true);
 
-constexpr Field kGetVersionFields[] = {same("dom", 0, 2, Format::kDomid), same("version", 4, 4)};
-constexpr Structure kGetVersion{"gnttab_get_version", 8, 8, kGetVersionFields, true};
+constexpr Field kGetVersionFields[] = {
+    MEMBER(gnttab_get_version, dom, kDomid),
+    MEMBER(gnttab_get_version, version),
+};
+constexpr Structure kGetVersion = STRUCTURE(gnttab_get_version, kGetVersionFields, true);
 
 constexpr Field kSwapFields[] = {
-    same("ref_a", 0, 4),
-    same("ref_b", 4, 4),
-    same("status", 8, 2, Format::kSigned),
+    MEMBER(gnttab_swap_grant_ref, ref_a),
+    MEMBER(gnttab_swap_grant_ref, ref_b),
+    MEMBER(gnttab_swap_grant_ref, status, kSigned),
 };
-constexpr Structure kSwap{"gnttab_swap_grant_ref", 12, 12, kSwapFields, true};
+constexpr Structure kSwap = STRUCTURE(gnttab_swap_grant_ref, kSwapFields, true);
 
 // ---- vcpu.h -------------------------------------------------------------------------------------
 
-constexpr Field kContextFields[] = {same("mode", 0, 4)};
-constexpr Structure kContext{"vcpu_hvm_context", 128, 128, kContextFields};
+constexpr Field kContextFields[] = {
+    MEMBER(vcpu_hvm_context, mode),
+};
+constexpr Structure kContext = STRUCTURE(vcpu_hvm_context, kContextFields);
 
 constexpr Field kRunstateFields[] = {
-    same("state", 0, 4),
-    moved("state_entry_time", 8, 4, 8, Format::kTime),
+    MEMBER(vcpu_runstate_info, state),
+    MEMBER(vcpu_runstate_info, state_entry_time, kTime),
 };
-constexpr Structure kRunstate{"vcpu_runstate_info", 44, 48, kRunstateFields};
+constexpr Structure kRunstate = STRUCTURE(vcpu_runstate_info, kRunstateFields);
 
-constexpr Field kAreaFields[] = {same("addr", 0, 8, Format::kAddress)};
-constexpr Structure kRunstateArea{"vcpu_register_runstate_memory_area", 8, 8, kAreaFields};
-constexpr Structure kTimeArea{"vcpu_register_time_memory_area", 8, 8, kAreaFields};
+constexpr Field kAreaFields[] = {
+    MEMBER(vcpu_register_memory_area, addr, kAddress),
+};
+constexpr Structure kRunstateArea{"vcpu_register_runstate_memory_area",
+                                  XENSHIM_SIZES(vcpu_register_memory_area), kAreaFields};
+constexpr Structure kTimeArea{"vcpu_register_time_memory_area",
+                              XENSHIM_SIZES(vcpu_register_memory_area), kAreaFields};
 
-constexpr Field kPeriodicFields[] = {same("period_ns", 0, 8)};
-constexpr Structure kPeriodic{"vcpu_set_periodic_timer", 8, 8, kPeriodicFields};
+constexpr Field kPeriodicFields[] = {
+    MEMBER(vcpu_set_periodic_timer, period_ns),
+};
+constexpr Structure kPeriodic = STRUCTURE(vcpu_set_periodic_timer, kPeriodicFields);
 
 constexpr Field kSingleshotFields[] = {
-    same("timeout_abs_ns", 0, 8, Format::kTime),
-    same("flags", 8, 4, Format::kHex),
+    MEMBER(vcpu_set_singleshot_timer, timeout_abs_ns, kTime),
+    MEMBER(vcpu_set_singleshot_timer, flags, kHex),
 };
-constexpr Structure kSingleshot{"vcpu_set_singleshot_timer", 12, 16, kSingleshotFields};
+constexpr Structure kSingleshot = STRUCTURE(vcpu_set_singleshot_timer, kSingleshotFields);
 
-constexpr Field kVcpuInfoFields[] = {same("mfn", 0, 8, Format::kPlace),
-                                     same("offset", 8, 4, Format::kPlace)};
-constexpr Structure kVcpuInfo{"vcpu_register_vcpu_info", 16, 16, kVcpuInfoFields};
+constexpr Field kVcpuInfoFields[] = {
+    MEMBER(vcpu_register_vcpu_info, mfn, kPlace),
+    MEMBER(vcpu_register_vcpu_info, offset, kPlace),
+};
+constexpr Structure kVcpuInfo = STRUCTURE(vcpu_register_vcpu_info, kVcpuInfoFields);
 
 // ---- sched.h ------------------------------------------------------------------------------------
 
-constexpr Field kReasonFields[] = {same("reason", 0, 4, Format::kReason)};
-constexpr Structure kShutdown{"sched_shutdown", 4, 4, kReasonFields};
+constexpr Field kReasonFields[] = {
+    MEMBER(sched_shutdown, reason, kReason),
+};
+constexpr Structure kShutdown = STRUCTURE(sched_shutdown, kReasonFields);
 
 constexpr Field kPollFields[] = {
-    word("ports", 0, 0, Format::kAddress),
-    moved("nr_ports", 4, 4, 8),
-    moved("timeout", 8, 8, 16, Format::kTime),
+    MEMBER(sched_poll, ports, kAddress),
+    MEMBER(sched_poll, nr_ports),
+    MEMBER(sched_poll, timeout, kTime),
 };
-constexpr Structure kPoll{"sched_poll", 16, 24, kPollFields};
+constexpr Structure kPoll = STRUCTURE(sched_poll, kPollFields);
 
 constexpr Field kRemoteFields[] = {
-    same("domain_id", 0, 2, Format::kDomid),
-    same("reason", 4, 4, Format::kReason),
+    MEMBER(sched_remote_shutdown, domain_id, kDomid),
+    MEMBER(sched_remote_shutdown, reason, kReason),
 };
-constexpr Structure kRemote{"sched_remote_shutdown", 8, 8, kRemoteFields};
+constexpr Structure kRemote = STRUCTURE(sched_remote_shutdown, kRemoteFields);
 
-constexpr Field kWatchdogFields[] = {same("id", 0, 4), same("timeout", 4, 4)};
-constexpr Structure kWatchdog{"sched_watchdog", 8, 8, kWatchdogFields};
+constexpr Field kWatchdogFields[] = {
+    MEMBER(sched_watchdog, id),
+    MEMBER(sched_watchdog, timeout),
+};
+constexpr Structure kWatchdog = STRUCTURE(sched_watchdog, kWatchdogFields);
 
 // ---- event_channel.h ----------------------------------------------------------------------------
 
 constexpr Field kInterdomainFields[] = {
-    same("remote_dom", 0, 2, Format::kDomid),
-    same("remote_port", 4, 4),
-    same("local_port", 8, 4),
+    MEMBER(evtchn_bind_interdomain, remote_dom, kDomid),
+    MEMBER(evtchn_bind_interdomain, remote_port),
+    MEMBER(evtchn_bind_interdomain, local_port),
 };
-constexpr Structure kInterdomain{"evtchn_bind_interdomain", 12, 12, kInterdomainFields};
+constexpr Structure kInterdomain = STRUCTURE(evtchn_bind_interdomain, kInterdomainFields);
 
 constexpr Field kVirqFields[] = {
-    same("virq", 0, 4, Format::kVirq),
-    same("vcpu", 4, 4),
-    same("port", 8, 4),
+    MEMBER(evtchn_bind_virq, virq, kVirq),
+    MEMBER(evtchn_bind_virq, vcpu),
+    MEMBER(evtchn_bind_virq, port),
 };
-constexpr Structure kVirq{"evtchn_bind_virq", 12, 12, kVirqFields};
+constexpr Structure kVirq = STRUCTURE(evtchn_bind_virq, kVirqFields);
 
 constexpr Field kPirqFields[] = {
-    same("pirq", 0, 4),
-    same("flags", 4, 4, Format::kHex),
-    same("port", 8, 4),
+    MEMBER(evtchn_bind_pirq, pirq),
+    MEMBER(evtchn_bind_pirq, flags, kHex),
+    MEMBER(evtchn_bind_pirq, port),
 };
-constexpr Structure kPirq{"evtchn_bind_pirq", 12, 12, kPirqFields};
+constexpr Structure kPirq = STRUCTURE(evtchn_bind_pirq, kPirqFields);
 
-constexpr Field kPortFields[] = {same("port", 0, 4)};
-constexpr Structure kClose{"evtchn_close", 4, 4, kPortFields};
-constexpr Structure kSend{"evtchn_send", 4, 4, kPortFields};
-constexpr Structure kUnmask{"evtchn_unmask", 4, 4, kPortFields};
+constexpr Field kPortFields[] = {
+    MEMBER(evtchn_port, port),
+};
+constexpr Structure kClose{"evtchn_close", XENSHIM_SIZES(evtchn_port), kPortFields};
+constexpr Structure kSend{"evtchn_send", XENSHIM_SIZES(evtchn_port), kPortFields};
+constexpr Structure kUnmask{"evtchn_unmask", XENSHIM_SIZES(evtchn_port), kPortFields};
 
 constexpr Field kStatusFields[] = {
-    same("dom", 0, 2, Format::kDomid),
-    same("port", 4, 4),
-    same("status", 8, 4),
-    same("vcpu", 12, 4),
+    MEMBER(evtchn_status, dom, kDomid),
+    MEMBER(evtchn_status, port),
+    MEMBER(evtchn_status, status),
+    MEMBER(evtchn_status, vcpu),
 };
-constexpr Structure kStatus{"evtchn_status", 24, 24, kStatusFields};
+constexpr Structure kStatus = STRUCTURE(evtchn_status, kStatusFields);
 
 constexpr Field kUnboundFields[] = {
-    same("dom", 0, 2, Format::kDomid),
-    same("remote_dom", 2, 2, Format::kDomid),
-    same("port", 4, 4),
+    MEMBER(evtchn_alloc_unbound, dom, kDomid),
+    MEMBER(evtchn_alloc_unbound, remote_dom, kDomid),
+    MEMBER(evtchn_alloc_unbound, port),
 };
-constexpr Structure kUnbound{"evtchn_alloc_unbound", 8, 8, kUnboundFields};
+constexpr Structure kUnbound = STRUCTURE(evtchn_alloc_unbound, kUnboundFields);
 
-constexpr Field kIpiFields[] = {same("vcpu", 0, 4), same("port", 4, 4)};
-constexpr Structure kIpi{"evtchn_bind_ipi", 8, 8, kIpiFields};
+constexpr Field kIpiFields[] = {
+    MEMBER(evtchn_bind_ipi, vcpu),
+    MEMBER(evtchn_bind_ipi, port),
+};
+constexpr Structure kIpi = STRUCTURE(evtchn_bind_ipi, kIpiFields);
 
-constexpr Field kBindVcpuFields[] = {same("port", 0, 4), same("vcpu", 4, 4)};
-constexpr Structure kBindVcpu{"evtchn_bind_vcpu", 8, 8, kBindVcpuFields};
+constexpr Field kBindVcpuFields[] = {
+    MEMBER(evtchn_bind_vcpu, port),
+    MEMBER(evtchn_bind_vcpu, vcpu),
+};
+constexpr Structure kBindVcpu = STRUCTURE(evtchn_bind_vcpu, kBindVcpuFields);
 
-constexpr Field kResetFields[] = {same("dom", 0, 2, Format::kDomid)};
-constexpr Structure kReset{"evtchn_reset", 2, 2, kResetFields};
+constexpr Field kResetFields[] = {
+    MEMBER(evtchn_reset, dom, kDomid),
+};
+constexpr Structure kReset = STRUCTURE(evtchn_reset, kResetFields);
 
 constexpr Field kControlFields[] = {
-    same("control_gfn", 0, 8, Format::kPlace),
-    same("offset", 8, 4),
-    same("vcpu", 12, 4),
-    same("link_bits", 16, 1),
+    MEMBER(evtchn_init_control, control_gfn, kPlace),
+    MEMBER(evtchn_init_control, offset),
+    MEMBER(evtchn_init_control, vcpu),
+    MEMBER(evtchn_init_control, link_bits),
 };
-constexpr Structure kControl{"evtchn_init_control", 24, 24, kControlFields};
+constexpr Structure kControl = STRUCTURE(evtchn_init_control, kControlFields);
 
-constexpr Field kExpandFields[] = {same("array_gfn", 0, 8, Format::kPlace)};
-constexpr Structure kExpand{"evtchn_expand_array", 8, 8, kExpandFields};
+constexpr Field kExpandFields[] = {
+    MEMBER(evtchn_expand_array, array_gfn, kPlace),
+};
+constexpr Structure kExpand = STRUCTURE(evtchn_expand_array, kExpandFields);
 
-constexpr Field kPriorityFields[] = {same("port", 0, 4), same("priority", 4, 4)};
-constexpr Structure kPriority{"evtchn_set_priority", 8, 8, kPriorityFields};
+constexpr Field kPriorityFields[] = {
+    MEMBER(evtchn_set_priority, port),
+    MEMBER(evtchn_set_priority, priority),
+};
+constexpr Structure kPriority = STRUCTURE(evtchn_set_priority, kPriorityFields);
 
 // ---- hvm/hvm_op.h -------------------------------------------------------------------------------
 
 constexpr Field kParamFields[] = {
-    same("domid", 0, 2, Format::kDomid),
-    same("index", 4, 4, Format::kParam),
-    same("value", 8, 8, Format::kHex),
+    MEMBER(xen_hvm_param, domid, kDomid),
+    MEMBER(xen_hvm_param, index, kParam),
+    MEMBER(xen_hvm_param, value, kHex),
 };
-constexpr Structure kParam{"xen_hvm_param", 16, 16, kParamFields};
+constexpr Structure kParam = STRUCTURE(xen_hvm_param, kParamFields);
 
 constexpr Field kDyingFields[] = {
-    same("domid", 0, 2, Format::kDomid),
-    same("gpa", 8, 8, Format::kHex),
+    MEMBER(xen_hvm_pagetable_dying, domid, kDomid),
+    MEMBER(xen_hvm_pagetable_dying, gpa, kHex),
 };
-constexpr Structure kDying{"xen_hvm_pagetable_dying", 16, 16, kDyingFields};
+constexpr Structure kDying = STRUCTURE(xen_hvm_pagetable_dying, kDyingFields);
 
-constexpr Field kGetTimeFields[] = {same("now", 0, 8, Format::kTime)};
-constexpr Structure kGetTime{"xen_hvm_get_time", 8, 8, kGetTimeFields};
+constexpr Field kGetTimeFields[] = {
+    MEMBER(xen_hvm_get_time, now, kTime),
+};
+constexpr Structure kGetTime = STRUCTURE(xen_hvm_get_time, kGetTimeFields);
 
-constexpr Field kXentraceFields[] = {same("event", 0, 2, Format::kHex), same("extra_bytes", 2, 2)};
-constexpr Structure kXentrace{"xen_hvm_xentrace", 32, 32, kXentraceFields};
+constexpr Field kXentraceFields[] = {
+    MEMBER(xen_hvm_xentrace, event, kHex),
+    MEMBER(xen_hvm_xentrace, extra_bytes),
+};
+constexpr Structure kXentrace = STRUCTURE(xen_hvm_xentrace, kXentraceFields);
 
 constexpr Field kMemTypeFields[] = {
-    same("domid", 0, 2, Format::kDomid),
-    same("mem_type", 2, 2),
-    same("pfn", 8, 8, Format::kHex),
+    MEMBER(xen_hvm_get_mem_type, domid, kDomid),
+    MEMBER(xen_hvm_get_mem_type, mem_type),
+    MEMBER(xen_hvm_get_mem_type, pfn, kHex),
 };
-constexpr Structure kMemType{"xen_hvm_get_mem_type", 16, 16, kMemTypeFields};
+constexpr Structure kMemType = STRUCTURE(xen_hvm_get_mem_type, kMemTypeFields);
 
-constexpr Field kUpcallFields[] = {same("vcpu", 0, 4), same("vector", 4, 1, Format::kHex)};
-constexpr Structure kUpcall{"xen_hvm_evtchn_upcall_vector", 8, 8, kUpcallFields};
+constexpr Field kUpcallFields[] = {
+    MEMBER(xen_hvm_evtchn_upcall_vector, vcpu),
+    MEMBER(xen_hvm_evtchn_upcall_vector, vector, kHex),
+};
+constexpr Structure kUpcall = STRUCTURE(xen_hvm_evtchn_upcall_vector, kUpcallFields);
+
+#undef STRUCTURE
+#undef MEMBER
 
 // -------------------------------------------------------------------------------------------------
 

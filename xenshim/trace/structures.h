@@ -1,11 +1,12 @@
-// The argument structures member by member, for showing: names and places at both widths, and what
-// kind of value each member holds. Handlers have their own (abi/structs.h); a test holds both
-// against Xen's headers.
+// The argument structures (abi/structs.h) member by member, for showing: names and places at both
+// widths, and what kind of value each member holds.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <string_view>
+
+#include "xenshim/abi/place.h"
 
 namespace xenshim::trace {
 
@@ -27,13 +28,13 @@ enum class Format : std::uint8_t {
 
 struct Field {
     std::string_view name;
-    std::uint8_t at_32, bytes_32, at_64, bytes_64;
+    abi::Place place;
     Format format = Format::kDecimal;
 };
 
 struct Structure {
     std::string_view name;  // as in Xen's headers
-    std::uint8_t bytes_32, bytes_64;
+    abi::Sizes sizes;
     std::span<const Field> fields;
     bool array = false;  // argument 2 counts them
 };

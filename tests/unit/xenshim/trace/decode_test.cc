@@ -178,29 +178,28 @@ TEST(Decode, EveryOperationOfTheTableHasItsName) {
     }
 }
 
-// Xen's headers say where each member lies (those that the golden file has).
+// Xen's headers say where each member lies; what is one value and no structure has its size there.
 TEST(Structures, AgreeWithXensHeaders) {
     const auto golden = golden::read_layout(XENOLITH_GOLDEN);
-    std::size_t compared = 0;
     for (const Structure* structure : structures()) {
         const std::string name(structure->name);
-        const auto size = golden.find({name, "sizeof"});
-        if (size != golden.end()) {
-            EXPECT_EQ(size->second.at_32, structure->bytes_32) << name;
-            EXPECT_EQ(size->second.at_64, structure->bytes_64) << name;
-            ++compared;
-        }
-        for (const Field& field : structure->fields) {
-            EXPECT_LE(field.at_32 + field.bytes_32, structure->bytes_32) << name << field.name;
-            EXPECT_LE(field.at_64 + field.bytes_64, structure->bytes_64) << name << field.name;
-            const auto place = golden.find({name, std::string(field.name)});
-            if (place == golden.end()) continue;
-            EXPECT_EQ(place->second.at_32, field.at_32) << name << "." << field.name;
-            EXPECT_EQ(place->second.at_64, field.at_64) << name << "." << field.name;
-            ++compared;
+        if (name == "domid_t") continue;  // no structure of the headers
+        const auto place_of = [&](const std::string& member) {
+            const auto place = golden.find({name, member});
+            EXPECT_NE(place, golden.end()) << name << "." << member;
+            return place == golden.end() ? golden::Place{} : place->second;
+        };
+        EXPECT_EQ(place_of("sizeof"),
+                  (golden::Place{structure->sizes.bytes_32, structure->sizes.bytes_64}))
+            << name;
+        for (const auto& [member, place, format] : structure->fields) {
+            EXPECT_LE(place.at_32 + place.bytes_32, structure->sizes.bytes_32) << name << member;
+            EXPECT_LE(place.at_64 + place.bytes_64, structure->sizes.bytes_64) << name << member;
+            if (member.empty()) continue;
+            EXPECT_EQ(place_of(std::string(member)), (golden::Place{place.at_32, place.at_64}))
+                << name << "." << member;
         }
     }
-    EXPECT_GT(compared, 100u);
 }
 
 }  // namespace
