@@ -1,5 +1,6 @@
 #include "xenshim/abi/continuation.h"
 
+#include "xenshim/abi/device_structs.h"
 #include "xenshim/abi/numbers.h"
 #include "xenshim/abi/other_numbers.h"
 #include "xenshim/abi/structs.h"
@@ -10,97 +11,52 @@ namespace {
 constexpr ContinuationRule kShifted = {.kind = ContinuationClass::kShiftedCursor};
 constexpr ContinuationRule kAgain = {.kind = ContinuationClass::kRestart};
 
-// Offsets and sizes of the members that move: public/memory.h, public/hvm/hvm_op.h,
-// public/hvm/dm_op.h at the releases that move them.
+// The members that move, of the structures as the releases that move them have them.
 
-// add_to_physmap, 4.2 and 4.3: size less, idx and gpfn more.
+using Counts = StructStep::Counts;
+
+constexpr StructStep grows(Place member, Counts counts = Counts::kUnits) {
+    return {.member = member, .per_unit_32 = 1, .per_unit_64 = 1, .counts = counts};
+}
+constexpr StructStep shrinks(Place member, Counts counts = Counts::kUnits) {
+    return {.member = member, .per_unit_32 = -1, .per_unit_64 = -1, .counts = counts};
+}
+// A dm_op's own structure stands behind the operation.
+constexpr Place in_dm_op(Place member) {
+    member.at_32 += sizeof(xen_dm_op_header);
+    member.at_64 += sizeof(xen_dm_op_header);
+    return member;
+}
+
+// add_to_physmap, 4.2 and 4.3.
 constexpr StructStep kPhysmapRange[] = {
-    {.offset_32 = 2,
-     .offset_64 = 2,
-     .bytes_32 = 2,
-     .bytes_64 = 2,
-     .per_unit_32 = -1,
-     .per_unit_64 = -1},
-    {.offset_32 = 8,
-     .offset_64 = 8,
-     .bytes_32 = 4,
-     .bytes_64 = 8,
-     .per_unit_32 = 1,
-     .per_unit_64 = 1},
-    {.offset_32 = 12,
-     .offset_64 = 16,
-     .bytes_32 = 4,
-     .bytes_64 = 8,
-     .per_unit_32 = 1,
-     .per_unit_64 = 1},
+    shrinks(XENSHIM_PLACE(xen_add_to_physmap, size)),
+    grows(XENSHIM_PLACE(xen_add_to_physmap, idx)),
+    grows(XENSHIM_PLACE(xen_add_to_physmap, gpfn)),
 };
-// exchange: nr_exchanged, the last member, counts what is done.
+// exchange: nr_exchanged counts what is done.
 constexpr StructStep kExchange[] = {
-    {.offset_32 = 40,
-     .offset_64 = 64,
-     .bytes_32 = 4,
-     .bytes_64 = 8,
-     .per_unit_32 = 1,
-     .per_unit_64 = 1},
+    grows(XENSHIM_PLACE(xen_memory_exchange, nr_exchanged)),
 };
-// hvm_op's modified_memory {domid, first_pfn u64 @8, nr u64 @16} and set_mem_type {domid, type @4,
-// first_pfn u64 @8, nr u64 @16} until 4.4 (public/hvm/hvm_op.h of 3.4 to 4.4), at both widths.
+// hvm_op's modified_memory and set_mem_type until 4.4.
 constexpr StructStep kHvmRange[] = {
-    {.offset_32 = 8,
-     .offset_64 = 8,
-     .bytes_32 = 8,
-     .bytes_64 = 8,
-     .per_unit_32 = 1,
-     .per_unit_64 = 1},
-    {.offset_32 = 16,
-     .offset_64 = 16,
-     .bytes_32 = 8,
-     .bytes_64 = 8,
-     .per_unit_32 = -1,
-     .per_unit_64 = -1},
+    grows(XENSHIM_PLACE(xen_hvm_memory_range_4_4, first_pfn)),
+    shrinks(XENSHIM_PLACE(xen_hvm_memory_range_4_4, nr)),
 };
-// dm_op's set_mem_type, behind the operation's eight bytes {nr u32 @8, type u16, pad u16,
-// first_pfn u64 @16}, at both widths.
 constexpr StructStep kDmSetMemType[] = {
-    {.offset_32 = 8,
-     .offset_64 = 8,
-     .bytes_32 = 4,
-     .bytes_64 = 4,
-     .per_unit_32 = -1,
-     .per_unit_64 = -1},
-    {.offset_32 = 16,
-     .offset_64 = 16,
-     .bytes_32 = 8,
-     .bytes_64 = 8,
-     .per_unit_32 = 1,
-     .per_unit_64 = 1},
+    shrinks(in_dm_op(XENSHIM_PLACE(xen_dm_op_set_mem_type, nr))),
+    grows(in_dm_op(XENSHIM_PLACE(xen_dm_op_set_mem_type, first_pfn))),
 };
-// dm_op's modified_memory {nr_extents u32 @8, opaque u32 @12}: the extents that are left, which are
-// taken from the end, and the pages done of the last of them.
+// The extents that are left, which are taken from the end, and the pages done of the last of them.
 constexpr StructStep kDmModifiedMemory[] = {
-    {.offset_32 = 8,
-     .offset_64 = 8,
-     .bytes_32 = 4,
-     .bytes_64 = 4,
-     .per_unit_32 = -1,
-     .per_unit_64 = -1,
-     .counts = StructStep::Counts::kGroups},
-    {.offset_32 = 12,
-     .offset_64 = 12,
-     .bytes_32 = 4,
-     .bytes_64 = 4,
-     .per_unit_32 = 1,
-     .per_unit_64 = 1,
-     .counts = StructStep::Counts::kPlaceInIt},
+    shrinks(in_dm_op(XENSHIM_PLACE(xen_dm_op_modified_memory, nr_extents)), Counts::kGroups),
+    grows(in_dm_op(XENSHIM_PLACE(xen_dm_op_modified_memory, opaque)), Counts::kPlaceInIt),
 };
-// A reservation until 3.0.3: extent_start moves, and the cursor as well.
+// A reservation until 3.0.3: extent_start moves by a word, and the cursor as well.
 constexpr StructStep kMovingHandle[] = {
-    {.offset_32 = 0,
-     .offset_64 = 0,
-     .bytes_32 = 4,
-     .bytes_64 = 8,
-     .per_unit_32 = 4,
-     .per_unit_64 = 8},
+    {.member = XENSHIM_PLACE(xen_memory_reservation, extent_start),
+     .per_unit_32 = sizeof(W32::Word),
+     .per_unit_64 = sizeof(W64::Word)},
 };
 
 // Pages between two looks at whether to stop: HVMOP_op_mask + 1, and as many in dm_op. Until 4.4,
@@ -173,22 +129,21 @@ ContinuationRule dm_rule(std::uint32_t op) {
 
 ContinuationRule grant_rule(const Profile& profile, std::uint64_t op) {
     if (!profile.grant_batches_continue) return {};
-    const auto batch = [](std::size_t bytes_32, std::size_t bytes_64) {
+    const auto batch = [](Sizes unit) {
         return ContinuationRule{.kind = ContinuationClass::kPointerAndCount,
                                 .pointer_arg = 1,
                                 .count_arg = 2,
-                                .unit_bytes_32 = static_cast<std::uint8_t>(bytes_32),
-                                .unit_bytes_64 = static_cast<std::uint8_t>(bytes_64)};
+                                .unit = unit};
     };
     switch (op) {
-        case GNTTABOP_map_grant_ref: return batch(32, 32);
+        case GNTTABOP_map_grant_ref: return batch(XENSHIM_SIZES(gnttab_map_grant_ref));
         case GNTTABOP_unmap_grant_ref: {
-            ContinuationRule rule = batch(24, 24);
+            ContinuationRule rule = batch(XENSHIM_SIZES(gnttab_unmap_grant_ref));
             rule.granularity = 32;  // one TLB flush for as many (GNTTAB_UNMAP_BATCH_SIZE)
             return rule;
         }
-        case GNTTABOP_copy: return batch(24, 40);
-        case GNTTABOP_swap_grant_ref: return batch(12, 12);
+        case GNTTABOP_copy: return batch(XENSHIM_SIZES(gnttab_copy));
+        case GNTTABOP_swap_grant_ref: return batch(XENSHIM_SIZES(gnttab_swap_grant_ref));
         default: return {};
     }
 }
@@ -218,8 +173,7 @@ ContinuationRule continuation_rule(const Profile& profile, const Request& reques
             return {.kind = ContinuationClass::kPointerAndCount,
                     .pointer_arg = 0,
                     .count_arg = 1,
-                    .unit_bytes_32 = sizeof(multicall_entry<W32>),
-                    .unit_bytes_64 = sizeof(multicall_entry<W64>)};
+                    .unit = XENSHIM_SIZES(multicall_entry)};
         case HYPERVISOR_dm_op: return dm_rule(structure_op);
         case HYPERVISOR_vcpu_op: return kAgain;
         default: return {};
@@ -245,10 +199,9 @@ Encoded encode_continuation(const Profile& profile, const Request& request, Cont
             break;
         }
         case ContinuationClass::kPointerAndCount:
-            args[rule.pointer_arg] +=
-                progress.units_done * (wide ? rule.unit_bytes_64 : rule.unit_bytes_32);
-            // What Xen's prototypes take for an unsigned int comes back zero-extended: the count, and
-            // grant_table_op's sub-op.
+            args[rule.pointer_arg] += progress.units_done * rule.unit.bytes(request.width);
+            // What Xen's prototypes take for an unsigned int comes back zero-extended: the count,
+            // and grant_table_op's sub-op.
             args[rule.count_arg] = (args[rule.count_arg] - progress.units_done) & UINT32_MAX;
             if (request.number == HYPERVISOR_grant_table_op) args[0] &= UINT32_MAX;
             break;
@@ -265,7 +218,7 @@ Encoded encode_continuation(const Profile& profile, const Request& request, Cont
     const std::uint64_t structure =
         progress.structure != 0 ? progress.structure : request.args[rule.pointer_arg];
     for (const StructStep& step : rule.steps) {
-        const std::uint64_t at = structure + (wide ? step.offset_64 : step.offset_32);
+        const std::uint64_t at = structure + step.member.at(request.width);
         const auto per_unit =
             static_cast<std::uint64_t>(std::int64_t{wide ? step.per_unit_64 : step.per_unit_32});
         const std::uint64_t count = step.counts == StructStep::Counts::kGroups
@@ -273,7 +226,7 @@ Encoded encode_continuation(const Profile& profile, const Request& request, Cont
                                         : units_of_entry;
         out.changes[out.change_count++] = {
             .at = wide ? at : at & UINT32_MAX,
-            .bytes = wide ? step.bytes_64 : step.bytes_32,
+            .bytes = step.member.bytes(request.width),
             .delta = count * per_unit,
             .replaces = step.counts == StructStep::Counts::kPlaceInIt};
     }

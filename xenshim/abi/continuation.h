@@ -9,6 +9,7 @@
 #include <span>
 
 #include "xenshim/abi/call.h"
+#include "xenshim/abi/place.h"
 #include "xenshim/abi/profile.h"
 
 namespace xenshim::abi {
@@ -33,8 +34,7 @@ struct StructStep {
         kGroups,     // Continue::groups_done is added
         kPlaceInIt,  // the units become the member's value
     };
-    std::uint8_t offset_32 = 0, offset_64 = 0;
-    std::uint8_t bytes_32 = 0, bytes_64 = 0;
+    Place member;
     std::int8_t per_unit_32 = 0, per_unit_64 = 0;
     Counts counts = Counts::kUnits;
 };
@@ -43,12 +43,11 @@ struct ContinuationRule {
     ContinuationClass kind = ContinuationClass::kNone;
     // Units come in steps of this many: a cursor without a shift cannot say others.
     std::uint32_t granularity = 1;
-    // kPointerAndCount: which arguments, and the bytes of one unit at each width. kStruct: the
-    // structure's argument.
+    // kPointerAndCount: which arguments, and the size of one unit. kStruct: the structure's
+    // argument.
     std::uint8_t pointer_arg = 0;
     std::uint8_t count_arg = 0;
-    std::uint8_t unit_bytes_32 = 0;
-    std::uint8_t unit_bytes_64 = 0;
+    Sizes unit{};
     std::uint32_t other_sub_op = 0;  // kOtherSubOp
     std::span<const StructStep> steps{};
 };
