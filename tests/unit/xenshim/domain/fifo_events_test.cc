@@ -1,7 +1,6 @@
 // FIFO event channels against a guest's side written from the interface's description: order,
 // priorities, masks, moves between queues, words that come late, and guests that write what they
 // like where they like.
-#include <chrono>
 #include <random>
 #include <thread>
 
@@ -571,6 +570,8 @@ TEST_F(Fifo, AHostileGuestHarmsNobody) {
     use(few);
     const auto backend = ev().attach_backend([] {});
     std::atomic<bool> done{false};
+    constexpr unsigned kLap = 64;  // turns of all of them
+    std::atomic<unsigned> turns{0}, laps{0};
     std::vector<std::thread> threads;
     const auto until_done = [&](auto work) {
         threads.emplace_back([&, work, seed = threads.size() + 1] {
@@ -578,10 +579,13 @@ TEST_F(Fifo, AHostileGuestHarmsNobody) {
             const auto random = [&] { return static_cast<std::uint32_t>(engine()); };
             while (!done) {
                 work(random);
+                if (++turns % kLap == 0) {
+                    ++laps;
+                    laps.notify_one();
+                }
             }
         });
     };
-    threads.reserve(8);
     FifoGuest hostile(few);
     until_done([&](const auto& random) {  // the guest's memory
         for (int n = 0; n < 16; ++n) {
@@ -616,25 +620,24 @@ TEST_F(Fifo, AHostileGuestHarmsNobody) {
         ev().raise_virq(VIRQ_TIMER, 0);
         std::this_thread::yield();
     });
-    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
-    unsigned rounds = 0;
-    while (std::chrono::steady_clock::now() < end) {
+    for (unsigned round = 0; round < 100; ++round) {
         FifoGuest fifo(few);
         static_cast<void>(fifo.init(0));
         static_cast<void>(fifo.expand());
         static_cast<void>(fifo.init(1));
-        std::this_thread::sleep_for(std::chrono::microseconds(200));
+        // The end of the lap that they are in, and a whole one.
+        for (int n = 0; n < 2; ++n) {
+            laps.wait(laps);
+        }
         auto step = ev().reset(false, [](Port) { return true; });
         while (step && *step != 0) {
             step = ev().reset(true, [](Port) { return true; });
         }
-        ++rounds;
     }
     done = true;
     for (auto& thread : threads) {
         thread.join();
     }
-    EXPECT_GT(rounds, 10u);
     ev().reset();
     for (std::uint64_t gfn : {0x4000u, 0x4001u, 0x5000u}) {
         std::memset(few.ports.memory.page(gfn), 0, vmm::kPageSize);
