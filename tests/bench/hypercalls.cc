@@ -10,13 +10,9 @@
 #include <string>
 #include <unistd.h>
 
+#include "tests/bench/machine.h"
 #include "tests/bench/pairs.h"
 #include "tests/bench/raw_vm.h"
-#include "vmm/machine/machine.h"
-#include "xenshim/transport/kvm_xen.h"
-#include "xenshim/transport/portable.h"
-
-extern "C" const std::byte bench_guest[], bench_guest_trap[], bench_guest_end[];
 
 namespace bench {
 namespace {
@@ -25,7 +21,6 @@ using vmm::Result;
 
 constexpr std::uint64_t kMemory = 2 << 20;
 constexpr std::uint64_t kArgument = 0x3000;
-constexpr std::uint16_t kPort = 0x10;
 
 enum Kind : std::size_t {
     kRaw,
@@ -47,10 +42,6 @@ struct Options {
     double block_ns = 2e6;
 };
 
-// A row of the guest's table.
-struct Row {
-    std::uint64_t number, result, args[2];
-};
 constexpr Row kRows[] = {
     {17, 0, {0, 0}},                  // xen_version(version)
     {17, 0, {6, kArgument}},          // xen_version(get_features)
@@ -63,10 +54,7 @@ static_assert(std::size(kRows) == kKinds - kNull);
 
 void fill_memory(std::byte* memory, const xenshim::TrapInstruction& trap) {
     write_page_tables(memory);
-    std::memcpy(memory + kCode, bench_guest,
-                static_cast<std::size_t>(bench_guest_end - bench_guest));
-    std::memcpy(memory + kCode + (bench_guest_trap - bench_guest), trap.data(), trap.size());
-    std::memcpy(memory + kTable, kRows, sizeof kRows);
+    put_guest(memory, kBlockGuest, trap, kRows);
     xenshim::abi::evtchn_status status{};
     status.dom = xenshim::abi::DOMID_SELF;
     status.port = 1;
@@ -77,9 +65,8 @@ void fill_memory(std::byte* memory, const xenshim::TrapInstruction& trap) {
 // blocks run in there, on the machine's own vCPU thread.
 class Schedule final : public vmm::PioDevice {
   public:
-    Schedule(vmm::Machine& machine, xenshim::XenPlatform& platform, RawVm& raw, RawVm& synced,
-             const Options& options)
-        : machine_(machine), platform_(platform), raw_(raw), synced_(synced), options_(options) {}
+    Schedule(const Machine& machine, RawVm& raw, RawVm& synced, const Options& options)
+        : machine_(machine), raw_(raw), synced_(synced), options_(options) {}
 
     const char* name() const override { return "bench"; }
     std::span<const vmm::PortRange> ranges() const override { return ranges_; }
@@ -94,7 +81,7 @@ class Schedule final : public vmm::PioDevice {
             const Kind kind = order_[next_++];
             if (kind >= kNull) {
                 current_ = kind;
-                platform_.set_recording(0, kind == kTraced || kind == kTracedFeatures);
+                machine_.platform->set_recording(0, kind == kTraced || kind == kTracedFeatures);
                 began_ = now();
                 return times_ << 8 | static_cast<std::uint32_t>(kind - kNull);
             }
@@ -104,7 +91,7 @@ class Schedule final : public vmm::PioDevice {
             if (!raw.run(times_ + 1)) return fail("KVM_RUN of the raw VM");
             add(kind, now() - raw_began);
         }
-        machine_.stop({.kind = vmm::StopCause::Kind::kRequested});
+        machine_.machine->stop({.kind = vmm::StopCause::Kind::kRequested});
         return 1 << 8;
     }
 
@@ -145,21 +132,17 @@ class Schedule final : public vmm::PioDevice {
     }
 
     void check_result(std::size_t row) {
-        std::uint64_t result = 0;
-        std::memcpy(&result, machine_.memory().guest().page(kTable >> 12) + row * sizeof(Row) + 8,
-                    sizeof result);
-        if (result != kExpected[row]) fail("a hypercall's result is wrong");
+        if (machine_.result(row) != kExpected[row]) fail("a hypercall's result is wrong");
     }
 
     std::uint32_t fail(const char* why) {
         failure_ = why;
-        machine_.stop({.kind = vmm::StopCause::Kind::kRequested});
+        machine_.machine->stop({.kind = vmm::StopCause::Kind::kRequested});
         return 1 << 8;
     }
 
     static constexpr unsigned kWarmUp = 2;
-    vmm::Machine& machine_;
-    xenshim::XenPlatform& platform_;
+    const Machine& machine_;
     RawVm& raw_;
     RawVm& synced_;
     const Options options_;
@@ -176,16 +159,7 @@ class Schedule final : public vmm::PioDevice {
 };
 
 Result<void> measure(const Options& options) {
-    const auto kvm = TRY(vmm::kvm::Kvm::open());
-    const auto xen_flags = static_cast<std::uint32_t>(kvm.check(vmm::kvm::Cap::kXenHvm));
-    if (options.xen && (xen_flags & vmm::kvm::kXenInterceptHypercall) == 0) {
-        return vmm::host_error("this host's KVM has no Xen support (KVM_CAP_XEN_HVM)");
-    }
-
-    auto machine = TRY(vmm::Machine::create(kvm, {.vcpus = 1, .own_pages = xenshim::kOwnPages}));
-    TRY(machine->memory().add_region("guest-ram", vmm::Gpa{0}, kMemory));
     xenshim::PlatformConfig config;
-    config.domain.profile = xenshim::abi::find_profile("xen-4.17");
     std::string trace_file =
         (std::getenv("TMPDIR") != nullptr ? std::string(std::getenv("TMPDIR")) : "/tmp") +
         "/bench-trace-XXXXXX";
@@ -194,53 +168,24 @@ Result<void> measure(const Options& options) {
     const auto trace = TRY(xenshim::trace::Writer::create(trace_file));
     ::unlink(trace_file.c_str());
     config.trace = trace.get();
-    config.domain.memory_map = {{.base = 0, .size = kMemory, .type = 1}};
-    std::unique_ptr<xenshim::XenPlatform> platform;
-    auto trap = xenshim::kPortTrap;
-    if (options.xen) {
-        platform =
-            std::make_unique<xenshim::KvmXenTransport>(*machine, std::move(config), xen_flags);
-        const auto cpuid = TRY(kvm.supported_cpuid());
-        const bool amd = std::any_of(cpuid.begin(), cpuid.end(), [](const auto& leaf) {
-            return leaf.function == 0 && leaf.ebx == 0x68747541;  // "Auth"
-        });
-        trap = amd ? xenshim::kVmmcall : xenshim::kVmcall;
-    } else {
-        platform = std::make_unique<xenshim::PortableTransport>(*machine, std::move(config));
-    }
-    TRY(platform->set_up(kvm));
-    platform->domain().event_channels().attach_backend([] {});
-    fill_memory(machine->memory().guest().page(0), trap);
-    vmm::kvm::FullState state;
-    state.rip = kCode;
-    state.cr0 = 0x80000011;
-    state.cr3 = kPageTables;
-    state.cr4 = 0x20;
-    state.efer = 0x500;
-    state.cs = {.base = 0, .limit = 0xffffffff, .attributes = 0xa9b};
-    state.ds = state.es = state.ss = {.base = 0, .limit = 0xffffffff, .attributes = 0xc93};
-    state.tr = {.base = 0, .limit = 0x67, .attributes = 0x8b};
-    TRY(machine->vcpu(0).vcpu().set_full_state(state));
+    const Machine machine = TRY(create_machine(options.xen, kMemory, std::move(config)));
+    machine.platform->domain().event_channels().attach_backend([] {});
+    fill_memory(machine.memory(), machine.trap);
 
     auto raw = TRY(RawVm::create({.memory_bytes = kMemory, .xen = options.xen}));
     auto synced =
         TRY(RawVm::create({.memory_bytes = kMemory, .xen = options.xen, .sync_registers = true}));
     for (RawVm* vm : {raw.get(), synced.get()}) {
-        fill_memory(vm->memory(), trap);
+        fill_memory(vm->memory(), machine.trap);
         TRY(vm->set_start());
     }
 
-    Schedule schedule(*machine, *platform, *raw, *synced, options);
-    machine->pio().add(schedule);
-    TRY(machine->start(*platform));
-    const auto cause = machine->join();
-    if (cause.error) return vmm::Failure{*cause.error};
-    if (!schedule.failure().empty()) return vmm::internal_error(schedule.failure());
-    if (cause.kind != vmm::StopCause::Kind::kRequested) {
-        return vmm::internal_error("the guest ended by itself");
-    }
+    Schedule schedule(machine, *raw, *synced, options);
+    machine.machine->pio().add(schedule);
+    TRY(machine.machine->start(*machine.platform));
+    TRY(machine.join(schedule.failure()));
 
-    const std::string transport(platform->name());
+    const std::string transport(machine.platform->name());
     const char* exit = options.xen ? "KVM_EXIT_XEN" : "OUT exit";
     const bool verdict = !options.smoke;
     const Control control{schedule.times(kRaw), schedule.times(kRawAgain)};
@@ -305,10 +250,7 @@ int main_of(int argc, char** argv) {
             return 2;
         }
     }
-    const auto done = measure(options);
-    if (done) return 0;
-    std::fprintf(stderr, "bench_hypercalls: %s\n", done.error().what.c_str());
-    return done.error().fault == vmm::Fault::kHost ? 4 : 1;
+    return exit_status("bench_hypercalls", measure(options));
 }
 
 }  // namespace

@@ -12,15 +12,11 @@
 #include <thread>
 #include <time.h>
 
+#include "tests/bench/machine.h"
 #include "tests/bench/pairs.h"
 #include "tests/bench/raw_vm.h"
-#include "vmm/machine/machine.h"
 #include "xenshim/abi/numbers.h"
 #include "xenshim/abi/structs.h"
-#include "xenshim/transport/kvm_xen.h"
-#include "xenshim/transport/portable.h"
-
-extern "C" const std::byte bench_long_guest[], bench_long_guest_trap[], bench_long_guest_end[];
 
 namespace bench {
 namespace {
@@ -28,7 +24,6 @@ namespace {
 using vmm::Result;
 namespace abi = xenshim::abi;
 
-constexpr std::uint16_t kPort = 0x10;
 constexpr std::uint64_t kArguments = 0x3000;   // structures
 constexpr std::uint64_t kList = 64 << 20;      // words: gfns
 constexpr std::uint64_t kTarget = 1 << 30;     // the memory that is given back and taken
@@ -37,10 +32,6 @@ constexpr std::uint64_t kScratchGfn = 0x1800;  // two pages that a grant frame g
 struct Options {
     bool xen = false;
     bool smoke = false;
-};
-
-struct Row {
-    std::uint64_t number, result, args[2];
 };
 
 // 2 MiB pages for the first GiB.
@@ -71,77 +62,33 @@ class Bench final : public vmm::PioDevice, public vmm::Platform {
 
     Result<void> set_up(const Options& options, xenshim::PreemptPolicy preempt,
                         std::uint64_t target_pages, const std::vector<Row>& rows) {
-        const auto kvm = TRY(vmm::kvm::Kvm::open());
-        const auto flags = static_cast<std::uint32_t>(kvm.check(vmm::kvm::Cap::kXenHvm));
-        if (options.xen && (flags & vmm::kvm::kXenInterceptHypercall) == 0) {
-            return vmm::host_error("this host's KVM has no Xen support (KVM_CAP_XEN_HVM)");
-        }
-        machine = TRY(vmm::Machine::create(kvm, {.vcpus = 1, .own_pages = xenshim::kOwnPages}));
-        const std::uint64_t bytes = kTarget + target_pages * vmm::kPageSize;
-        TRY(machine->memory().add_region("guest-ram", vmm::Gpa{0}, bytes));
         xenshim::PlatformConfig config;
-        config.domain.profile = abi::find_profile("xen-4.17");
-        config.domain.memory_map = {{.base = 0, .size = bytes, .type = 1}};
-        config.domain.memory = {.current = bytes / vmm::kPageSize,
-                                .maximum = UINT64_MAX / 2,
-                                .highest_gfn = bytes / vmm::kPageSize - 1};
         config.preempt = std::move(preempt);
-        auto trap = xenshim::kPortTrap;
-        if (options.xen) {
-            platform =
-                std::make_unique<xenshim::KvmXenTransport>(*machine, std::move(config), flags);
-            trap = xenshim::kVmmcall;  // KVM takes either, on every CPU
-        } else {
-            platform = std::make_unique<xenshim::PortableTransport>(*machine, std::move(config));
-        }
-        TRY(platform->set_up(kvm));
+        machine_ = TRY(create_machine(options.xen, kTarget + target_pages * vmm::kPageSize,
+                                      std::move(config)));
         raw = TRY(RawVm::create({.memory_bytes = 2 << 20, .xen = options.xen}));
-
-        std::byte* code = machine->memory().guest().page(0) + kCode;
-        std::memcpy(code, bench_long_guest,
-                    static_cast<std::size_t>(bench_long_guest_end - bench_long_guest));
-        std::memcpy(code + (bench_long_guest_trap - bench_long_guest), trap.data(), trap.size());
-        write_raw_guest(trap);
-        write_big_page_tables(machine->memory().guest().page(0));
+        put_guest(machine_.memory(), kReloadGuest, machine_.trap, rows);
+        write_big_page_tables(machine_.memory());
+        write_raw_guest(machine_.trap);
         write_page_tables(raw->memory());
-        std::memcpy(machine->memory().guest().page(0) + kTable, rows.data(),
-                    rows.size() * sizeof(Row));
         TRY(raw->set_start());
-        vmm::kvm::FullState state;
-        state.rip = kCode;
-        state.cr0 = 0x80000011;
-        state.cr3 = kPageTables;
-        state.cr4 = 0x20;
-        state.efer = 0x500;
-        state.cs = {.base = 0, .limit = 0xffffffff, .attributes = 0xa9b};
-        state.ds = state.es = state.ss = {.base = 0, .limit = 0xffffffff, .attributes = 0xc93};
-        state.tr = {.base = 0, .limit = 0x67, .attributes = 0x8b};
-        TRY(machine->vcpu(0).vcpu().set_full_state(state));
-        machine->pio().add(*this);
+        machine().pio().add(*this);
         return {};
     }
 
     Result<void> run() {
-        TRY(machine->start(*this));
-        const auto cause = machine->join();
-        if (cause.error) return vmm::Failure{*cause.error};
-        if (!failure.empty()) return vmm::internal_error(failure);
-        if (cause.kind != vmm::StopCause::Kind::kRequested) {
-            return vmm::internal_error("the guest ended by itself");
-        }
-        return {};
+        TRY(machine().start(*this));
+        return machine_.join(failure);
     }
+
+    vmm::Machine& machine() const { return *machine_.machine; }
+    xenshim::XenPlatform& platform() const { return *machine_.platform; }
 
     template <class T>
     void put(std::uint64_t at, const T& value) {
-        if (!machine->memory().guest().write(vmm::Gpa{at}, value)) failure = "no such memory";
+        if (!machine().memory().guest().write(vmm::Gpa{at}, value)) failure = "no such memory";
     }
-    std::uint64_t result(std::uint32_t row) {
-        std::uint64_t value = 0;
-        std::memcpy(&value, machine->memory().guest().page(kTable >> 12) + row * sizeof(Row) + 8,
-                    sizeof value);
-        return value;
-    }
+    std::uint64_t result(std::uint32_t row) { return machine_.result(row); }
     // So many exits of the raw VM, on the caller's thread (the vCPU's).
     Times raw_exits(unsigned count) {
         const Times began = now();
@@ -149,8 +96,6 @@ class Bench final : public vmm::PioDevice, public vmm::Platform {
         return now() - began;
     }
 
-    std::unique_ptr<vmm::Machine> machine;
-    std::unique_ptr<xenshim::XenPlatform> platform;
     std::unique_ptr<RawVm> raw;
     std::string failure;
 
@@ -161,26 +106,25 @@ class Bench final : public vmm::PioDevice, public vmm::Platform {
     std::uint32_t read(vmm::IoAccess) override {
         const auto job = next(now() - began_);
         if (!job || !failure.empty()) {
-            machine->stop({.kind = vmm::StopCause::Kind::kRequested});
+            machine().stop({.kind = vmm::StopCause::Kind::kRequested});
             return 1 << 8;
         }
         began_ = now();
         return job->times << 8 | job->row;
     }
 
-    // ---- Platform: the real one, with a look at the moment before an entry
-    // ------------------------
-    void vcpu_ready(vmm::VcpuThread& vcpu) override { platform->vcpu_ready(vcpu); }
+    // ---- Platform: the real one, with a look at the moment before an entry ----------------------
+    void vcpu_ready(vmm::VcpuThread& vcpu) override { platform().vcpu_ready(vcpu); }
     void attend(vmm::VcpuThread& vcpu, std::uint32_t requests) override {
-        platform->attend(vcpu, requests);
+        platform().attend(vcpu, requests);
         if ((requests & vmm::kUpcallRequest) != 0 && reentered) reentered();
     }
     bool handle_exit(vmm::VcpuThread& vcpu, vmm::kvm::ExitReason reason) override {
-        return platform->handle_exit(vcpu, reason);
+        return platform().handle_exit(vcpu, reason);
     }
-    void ap_started(vmm::VcpuThread& vcpu) override { platform->ap_started(vcpu); }
-    void inspect(vmm::VcpuThread& vcpu) override { platform->inspect(vcpu); }
-    void housekeeping() override { platform->housekeeping(); }
+    void ap_started(vmm::VcpuThread& vcpu) override { platform().ap_started(vcpu); }
+    void inspect(vmm::VcpuThread& vcpu) override { platform().inspect(vcpu); }
+    void housekeeping() override { platform().housekeeping(); }
 
   private:
     // Traps and nothing else: a call that is interrupted executes one instruction for each stop.
@@ -196,6 +140,7 @@ class Bench final : public vmm::PioDevice, public vmm::Platform {
         std::memcpy(at + kTraps * trap.size() + 1, &back, sizeof back);
     }
 
+    Machine machine_;
     const vmm::PortRange ranges_[1] = {{kPort, 4}};
     Times began_;
 };
@@ -258,8 +203,7 @@ Result<void> forced_stops(const Options& options) {
     return {};
 }
 
-// ---- from an event to the guest
-// -------------------------------------------------------------------
+// ---- from an event to the guest -----------------------------------------------------------------
 
 Result<void> event_latency(const Options& options, std::uint64_t n) {
     const unsigned samples = options.smoke ? 5 : 400;
@@ -267,7 +211,7 @@ Result<void> event_latency(const Options& options, std::uint64_t n) {
     TRY(bench.set_up(options, {}, n,
                      {memory_op(abi::XENMEM_decrease_reservation, kArguments),
                       memory_op(abi::XENMEM_populate_physmap, kArguments)}));
-    auto& domain = bench.platform->domain();
+    auto& domain = bench.platform().domain();
     const auto backend = domain.event_channels().attach_backend([] {});
     bench.put(kArguments, abi::bytes_of(reservation(n)));
     for (std::uint64_t i = 0; i < n; ++i) {
@@ -306,18 +250,22 @@ Result<void> event_latency(const Options& options, std::uint64_t n) {
     };
     std::thread raiser([&] {
         std::mt19937 random(11);
-        std::uniform_int_distribution<unsigned> pause_us(200, 900);
+        std::uniform_int_distribution<std::uint64_t> run_ns(200'000, 900'000);
         while (cpu_clock.load() == 0 && !done.load()) {
             std::this_thread::yield();
         }
-        for (unsigned i = 0; i < samples && !bench.machine->stopping(); ++i) {
-            std::this_thread::sleep_for(std::chrono::microseconds(pause_us(random)));
+        for (unsigned i = 0; i < samples && !bench.machine().stopping(); ++i) {
+            // The vCPU gets on before each, however little of the CPU it is given.
+            const std::uint64_t due = cpu_ns(cpu_clock) + run_ns(random);
+            while (cpu_ns(cpu_clock) < due && !bench.machine().stopping()) {
+                std::this_thread::yield();
+            }
             // As the guest's handler would: nothing is pending any more.
-            std::memset(bench.machine->memory().own_page(xenshim::kSharedInfoPage), 0,
+            std::memset(bench.machine().memory().own_page(xenshim::kSharedInfoPage), 0,
                         vmm::kPageSize);
             raised_ns = cpu_ns(cpu_clock);
             domain.event_channels().notify(backend.remote);
-            while (raised_ns.load() != 0 && !bench.machine->stopping()) {
+            while (raised_ns.load() != 0 && !bench.machine().stopping()) {
                 std::this_thread::yield();
             }
         }
@@ -341,8 +289,7 @@ Result<void> event_latency(const Options& options, std::uint64_t n) {
     return {};
 }
 
-// ---- what an element costs
-// ------------------------------------------------------------------------
+// ---- what an element costs ----------------------------------------------------------------------
 
 Result<void> per_extent(const Options& options) {
     const std::vector<std::uint64_t> counts = options.smoke
@@ -434,10 +381,7 @@ int main_of(int argc, char** argv) {
             return 2;
         }
     }
-    const auto done = measure(options);
-    if (done) return 0;
-    std::fprintf(stderr, "bench_long_calls: %s\n", done.error().what.c_str());
-    return done.error().fault == vmm::Fault::kHost ? 4 : 1;
+    return exit_status("bench_long_calls", measure(options));
 }
 
 }  // namespace

@@ -104,4 +104,10 @@ void print(const Comparison& c) {
     std::fflush(stdout);
 }
 
+int exit_status(const char* program, const vmm::Result<void>& done) {
+    if (done) return 0;
+    std::fprintf(stderr, "%s: %s\n", program, done.error().what.c_str());
+    return done.error().fault == vmm::Fault::kHost ? 4 : 1;
+}
+
 }  // namespace bench

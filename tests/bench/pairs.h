@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/base/result.h"
+
 namespace bench {
 
 // What a block took, in ns: the thread's CPU time and the wall's.
@@ -61,5 +63,8 @@ void print(const Comparison& comparison);
 std::string_view judge(double value, Limit limit);
 
 std::vector<double> of(const std::vector<Times>& times, Clock clock);
+
+// What `program` ends with, which says why when it was not done: 4 is the host's fault.
+int exit_status(const char* program, const vmm::Result<void>& done);
 
 }  // namespace bench

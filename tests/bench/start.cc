@@ -305,10 +305,7 @@ int main_of(int argc, char** argv) {
     if (options.xenolith.empty() || options.guest.empty()) return usage();
     int status = 0;
     for (const auto measure : {measure_start, measure_memory}) {
-        if (const auto done = measure(options); !done) {
-            std::fprintf(stderr, "bench_start: %s\n", done.error().what.c_str());
-            status = std::max(status, done.error().fault == vmm::Fault::kHost ? 4 : 1);
-        }
+        status = std::max(status, exit_status("bench_start", measure(options)));
     }
     return status;
 }
