@@ -4,6 +4,8 @@
 #include <mutex>
 #include <new>
 
+#include "vmm/memory/by_pages.h"
+
 namespace vmm {
 namespace {
 
@@ -147,23 +149,11 @@ std::byte* GuestMemory::find_window(Gpa at, std::uint64_t size) const {
 }
 
 bool GuestMemory::read_pages(Gpa at, std::span<std::byte> to) const {
-    while (!to.empty()) {
-        const std::uint64_t n = std::min<std::uint64_t>(to.size(), kPageSize - at.offset());
-        if (!read(at, to.first(n))) return false;
-        to = to.subspan(n);
-        at = at + n;
-    }
-    return true;
+    return by_pages(at, to, [&](Gpa from, auto piece) { return read(from, piece); });
 }
 
 bool GuestMemory::write_pages(Gpa at, std::span<const std::byte> from) {
-    while (!from.empty()) {
-        const std::uint64_t n = std::min<std::uint64_t>(from.size(), kPageSize - at.offset());
-        if (!write(at, from.first(n))) return false;
-        from = from.subspan(n);
-        at = at + n;
-    }
-    return true;
+    return by_pages(at, from, [&](Gpa to, auto piece) { return write(to, piece); });
 }
 
 bool GuestMemory::fill(Gpa at, std::uint64_t size, std::byte value) {

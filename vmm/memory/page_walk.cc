@@ -1,7 +1,8 @@
 #include "vmm/memory/page_walk.h"
 
-#include <algorithm>
 #include <array>
+
+#include "vmm/memory/by_pages.h"
 
 namespace vmm {
 namespace {
@@ -147,23 +148,11 @@ std::optional<Gpa> LinearMemory::walk_and_remember(Gva at, Access access) {
 }
 
 bool LinearMemory::read_pages(Gva at, std::span<std::byte> to) {
-    while (!to.empty()) {
-        const std::uint64_t n = std::min<std::uint64_t>(to.size(), kPageSize - at.offset());
-        if (!read(at, to.first(n))) return false;
-        to = to.subspan(n);
-        at = at + n;
-    }
-    return true;
+    return by_pages(at, to, [&](Gva from, auto piece) { return read(from, piece); });
 }
 
 bool LinearMemory::write_pages(Gva at, std::span<const std::byte> from) {
-    while (!from.empty()) {
-        const std::uint64_t n = std::min<std::uint64_t>(from.size(), kPageSize - at.offset());
-        if (!write(at, from.first(n))) return false;
-        from = from.subspan(n);
-        at = at + n;
-    }
-    return true;
+    return by_pages(at, from, [&](Gva to, auto piece) { return write(to, piece); });
 }
 
 }  // namespace vmm
