@@ -198,14 +198,16 @@ class TestDomain {
         std::int64_t result = INT64_MIN;
         std::vector<abi::Reissue> stops;
     };
-    // Goes on, as the guest does, until the call is finished.
-    Run run(const abi::Request& first) {
+    // Goes on, as the guest does, until the call is finished; `at_stop` looks at each stop.
+    template <class AtStop>
+    Run run(const abi::Request& first, AtStop&& at_stop) {
         Run out;
         abi::Request r = first;
         for (unsigned entries = 0; entries < 100'000; ++entries) {
             const abi::Reply reply = enter(r);
             if (const auto* again = std::get_if<abi::Reissue>(&reply)) {
                 out.stops.push_back(*again);
+                at_stop(*again);
                 r.number = again->number;
                 r.args = again->args;
                 continue;
@@ -215,6 +217,9 @@ class TestDomain {
         }
         ADD_FAILURE() << "a call that never ends";
         return out;
+    }
+    Run run(const abi::Request& first) {
+        return run(first, [](const abi::Reissue&) {});
     }
 
     static constexpr std::uint64_t kNoise = 0x5a5a'5a5a'5a5a'5a5a;

@@ -1,10 +1,13 @@
 // Traces in memory and on disk, for tests of what reads and writes them.
 #pragma once
 
+#include <array>
 #include <cstdlib>
 #include <fstream>
+#include <span>
 #include <string>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -13,6 +16,27 @@
 #include "xenshim/trace/writer.h"
 
 namespace xenshim::fakes {
+
+template <class T>
+std::vector<std::byte> bytes(const T& value) {
+    const auto view = std::as_bytes(std::span(&value, 1));
+    return {view.begin(), view.end()};
+}
+
+// A finished call of a 64-bit kernel's; `in`: what its argument points to.
+inline trace::Event call(std::uint64_t number, std::array<std::uint64_t, 5> args,
+                         std::int64_t result = 0) {
+    trace::Event event;
+    event.request = {.number = number, .args = args, .width = abi::Width::k64, .cpl = 0};
+    event.result = result;
+    return event;
+}
+inline trace::Event call(std::uint64_t number, std::array<std::uint64_t, 5> args,
+                         std::vector<std::byte> in) {
+    trace::Event event = call(number, args);
+    event.in = std::move(in);
+    return event;
+}
 
 // A name for a file that goes away with the test.
 class ScratchFile {

@@ -189,17 +189,11 @@ TEST_P(DmOp, SetMemTypeStopsInItsBuffer) {
             const Request r = guest.request(HYPERVISOR_dm_op,
                                             {DOMID_SELF, 1, list.value, 0x8000'0001, 0xffff'ffff});
             std::uint32_t done = 0;
-            for (;;) {
-                const Reply reply = guest.enter(r);
-                const auto* again = std::get_if<Reissue>(&reply);
-                if (again == nullptr) {
-                    EXPECT_EQ(TestDomain::result_of(reply), 0) << profile;
-                    break;
-                }
+            const auto run = guest.run(r, [&](const Reissue& again) {
                 done += step;
                 ASSERT_LT(done, kPages) << profile;
-                EXPECT_EQ(again->number, r.number);
-                EXPECT_EQ(again->args, r.args) << profile;
+                EXPECT_EQ(again.number, r.number);
+                EXPECT_EQ(again.args, r.args) << profile;
                 const auto now = guest.get<SetMemType>(at);
                 EXPECT_EQ(now.header.op, XEN_DMOP_set_mem_type);
                 EXPECT_EQ(now.header.pad, 0u);
@@ -207,7 +201,8 @@ TEST_P(DmOp, SetMemTypeStopsInItsBuffer) {
                 EXPECT_EQ(now.op.first_pfn, kFirst + done) << profile;
                 EXPECT_EQ(now.op.mem_type, 2);
                 EXPECT_EQ(now.op.pad, 0);
-            }
+            });
+            EXPECT_EQ(run.result, 0) << profile;
             EXPECT_EQ(done / step, (kPages - 1) / step) << profile;
             for (std::uint64_t gfn = kFirst - 1; gfn <= kFirst + kPages; ++gfn) {
                 const bool in = gfn >= kFirst && gfn < kFirst + kPages;
@@ -243,17 +238,10 @@ TEST_P(DmOp, ModifiedMemoryStopsInItsBuffer) {
             const Request r =
                 guest.request(HYPERVISOR_dm_op, {DOMID_SELF, 2, list.value, 7, 0xffff'ffff});
             std::uint64_t done = 0;
-            unsigned stops = 0;
-            for (;; ++stops) {
-                ASSERT_LT(stops, 100u);
-                const Reply reply = guest.enter(r);
-                const auto* again = std::get_if<Reissue>(&reply);
-                if (again == nullptr) {
-                    EXPECT_EQ(TestDomain::result_of(reply), 0) << profile;
-                    break;
-                }
-                EXPECT_EQ(again->args, r.args) << profile;
+            const auto run = guest.run(r, [&](const Reissue& again) {
+                EXPECT_EQ(again.args, r.args) << profile;
                 done += 256 * every;
+                ASSERT_LT(done, all) << profile;
                 EXPECT_EQ(guest.domain.physmap().modified_pages(), done) << profile;
                 std::uint64_t gone = done;
                 std::size_t left = extents.size();
@@ -263,8 +251,9 @@ TEST_P(DmOp, ModifiedMemoryStopsInItsBuffer) {
                 const auto now = guest.get<ModifiedMemory>(at);
                 EXPECT_EQ(now.op.nr_extents, left) << profile << " after " << done;
                 EXPECT_EQ(now.op.opaque, gone) << profile << " after " << done;
-            }
-            EXPECT_EQ(stops, (all - 1) / (256 * every)) << profile;
+            });
+            EXPECT_EQ(run.result, 0) << profile;
+            EXPECT_EQ(run.stops.size(), (all - 1) / (256 * every)) << profile;
             EXPECT_EQ(guest.domain.physmap().modified_pages(), all) << profile;
         }
     }

@@ -333,22 +333,16 @@ TEST_P(HvmOpOf, Xsa27EveryStopIsTheReleasesOwnAndLosesNothing) {
                 const std::uint32_t step = in_register ? 256 * every : every;
                 const vmm::Gva at = put_range(guest, kFirst, kPages, 1);
                 const auto before = guest.bytes(at, 24);
-                Request r = guest.request(HYPERVISOR_hvm_op,
-                                          {op, at.value, 0x1111, 0xffff'ffff, 0x8000'0000});
+                const Request r = guest.request(HYPERVISOR_hvm_op,
+                                                {op, at.value, 0x1111, 0xffff'ffff, 0x8000'0000});
                 std::uint32_t done = 0;
-                for (;;) {
-                    const Reply reply = guest.enter(r);
-                    const auto* again = std::get_if<Reissue>(&reply);
-                    if (again == nullptr) {
-                        EXPECT_EQ(TestDomain::result_of(reply), 0) << profile;
-                        break;
-                    }
+                const auto run = guest.run(r, [&](const Reissue& again) {
                     done += step;
                     ASSERT_LT(done, kPages) << profile;
-                    EXPECT_EQ(again->number, std::uint64_t{HYPERVISOR_hvm_op});
-                    EXPECT_EQ(again->args[0], in_register ? op | done : op) << profile;
+                    EXPECT_EQ(again.number, std::uint64_t{HYPERVISOR_hvm_op});
+                    EXPECT_EQ(again.args[0], in_register ? op | done : op) << profile;
                     for (unsigned i = 1; i < 5; ++i) {
-                        EXPECT_EQ(again->args[i], r.args[i]) << profile << " argument " << i;
+                        EXPECT_EQ(again.args[i], r.args[i]) << profile << " argument " << i;
                     }
                     if (in_register) {
                         EXPECT_EQ(guest.bytes(at, 24), before) << profile;
@@ -363,9 +357,8 @@ TEST_P(HvmOpOf, Xsa27EveryStopIsTheReleasesOwnAndLosesNothing) {
                         EXPECT_EQ(type_of(guest, kFirst + done - 1), 1) << profile;
                         EXPECT_EQ(type_of(guest, kFirst + done), 0) << profile;
                     }
-                    r.number = again->number;
-                    r.args = again->args;
-                }
+                });
+                EXPECT_EQ(run.result, 0) << profile;
                 EXPECT_EQ(done / step, (kPages - 1) / step) << profile;
                 if (op == HVMOP_modified_memory) {
                     EXPECT_EQ(guest.domain.physmap().modified_pages(), kPages) << profile;

@@ -176,22 +176,17 @@ TEST_P(MemoryOpPhysmap, AStoppedBatchTellsOfWhatIsDone) {
     for (std::uint32_t every = 1; every <= 5; ++every) {
         const auto d = fresh({.preempt = {.every = every, .at = {}, .after_us = 1'000'000'000}});
         const Put put = put_batch(*d, b);
-        Request r = d->request(HYPERVISOR_memory_op, {XENMEM_add_to_physmap_batch, put.at.value});
+        const Request r =
+            d->request(HYPERVISOR_memory_op, {XENMEM_add_to_physmap_batch, put.at.value});
         std::uint64_t done = 0;
-        for (;;) {
-            const Reply reply = d->enter(r);
-            const auto* again = std::get_if<Reissue>(&reply);
-            if (again == nullptr) {
-                EXPECT_EQ(TestDomain::result_of(reply), 0);
-                break;
-            }
+        const auto run = d->run(r, [&](const Reissue& again) {
             done += every;
-            ASSERT_EQ(again->args[0], (done << 6) | XENMEM_add_to_physmap_batch);
+            ASSERT_EQ(again.args[0], (done << 6) | XENMEM_add_to_physmap_batch);
             for (std::size_t i = 0; i < b.idxs.size(); ++i) {
                 EXPECT_EQ(d->get<std::int32_t>(put.errs + 4 * i) == kU, i >= done) << i;
             }
-            r.args = again->args;
-        }
+        });
+        EXPECT_EQ(run.result, 0);
         EXPECT_EQ(errs_of(*d, put.errs, 5), (Codes{0, 0, -XEN_EINVAL, 0, 0}));
     }
 }

@@ -2,6 +2,7 @@
 // one of the values that stood there, and ThreadSanitizer sees the product's accesses beside the
 // guest's: guest memory is the one thing that both touch without a lock, by copies of their own.
 #include <atomic>
+#include <numeric>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -40,6 +41,22 @@ class Rewritten : public BothWidths {
         stop = true;
         writer.join();
     }
+    // A reservation of so many pages from gfn 0x1000 on.
+    struct Put {
+        std::vector<std::uint64_t> gfns;
+        vmm::Gva list, arg;
+    };
+    Put put_reservation(std::uint64_t count) {
+        Put put{.gfns = std::vector<std::uint64_t>(count), .list = {}, .arg = {}};
+        std::iota(put.gfns.begin(), put.gfns.end(), 0x1000);
+        put.list = guest.put_words(put.gfns);
+        put.arg = guest.put_wide<xen_memory_reservation>({.extent_start = put.list.value,
+                                                          .nr_extents = count,
+                                                          .extent_order = 0,
+                                                          .mem_flags = 0,
+                                                          .domid = DOMID_SELF});
+        return put;
+    }
     static constexpr unsigned kCalls = 3000;
 };
 
@@ -47,16 +64,8 @@ XENOLITH_BOTH_WIDTHS(Rewritten);
 
 // A list of extents whose gfns change between valid and hopeless, and whose count changes.
 TEST_P(Rewritten, ExtentsAndTheirStructure) {
-    std::vector<std::uint64_t> gfns;
-    for (std::uint64_t i = 0; i < 16; ++i) {
-        gfns.push_back(0x1000 + i);
-    }
-    const vmm::Gva list = guest.put_words(gfns);
-    const vmm::Gva arg = guest.put_wide<xen_memory_reservation>({.extent_start = list.value,
-                                                                 .nr_extents = 16,
-                                                                 .extent_order = 0,
-                                                                 .mem_flags = 0,
-                                                                 .domid = DOMID_SELF});
+    const Put put = put_reservation(16);
+    const vmm::Gva list = put.list, arg = put.arg;
     const vmm::Gva count = arg + (guest.wide() ? 8 : 4);
     const auto before = guest.domain.physmap().accounts();
     race(
@@ -124,16 +133,8 @@ TEST_P(Rewritten, Params) {
 
 // Two vCPUs that give and take the same pages: none is counted twice.
 TEST_P(Rewritten, TwoVcpusOnTheSamePages) {
-    std::vector<std::uint64_t> gfns;
-    for (std::uint64_t i = 0; i < 24; ++i) {
-        gfns.push_back(0x1000 + i);
-    }
-    const vmm::Gva list = guest.put_words(gfns);
-    const vmm::Gva arg = guest.put_wide<xen_memory_reservation>({.extent_start = list.value,
-                                                                 .nr_extents = 24,
-                                                                 .extent_order = 0,
-                                                                 .mem_flags = 0,
-                                                                 .domid = DOMID_SELF});
+    const Put put = put_reservation(24);
+    const vmm::Gva arg = put.arg;
     const auto work = [&](unsigned vcpu) {
         fakes::FakeAccess access(guest.ports.memory);
         const std::atomic<std::uint32_t> wanted{0};
@@ -157,7 +158,7 @@ TEST_P(Rewritten, TwoVcpusOnTheSamePages) {
     // page that is replaced goes on being counted.)
     auto& physmap = guest.domain.physmap();
     std::uint64_t current = physmap.accounts().current;
-    for (const auto gfn : gfns) {
+    for (const auto gfn : put.gfns) {
         const bool there = physmap.has_ram(gfn);
         EXPECT_EQ(physmap.decrease(gfn), there);
         EXPECT_EQ(physmap.accounts().current, current -= there ? 1 : 0);

@@ -15,20 +15,8 @@ namespace xenshim::trace {
 namespace {
 
 using namespace abi;
-
-template <class T>
-std::vector<std::byte> bytes(const T& value) {
-    const auto view = std::as_bytes(std::span(&value, 1));
-    return {view.begin(), view.end()};
-}
-
-Event call(std::uint64_t number, std::array<std::uint64_t, 5> args,
-           std::vector<std::byte> in = {}) {
-    Event event;
-    event.request = {.number = number, .args = args, .width = Width::k64, .cpl = 0};
-    event.in = std::move(in);
-    return event;
-}
+using fakes::bytes;
+using fakes::call;
 
 Event continuing(Event event, std::uint64_t first) {
     event.ending = Ending::kContinue;

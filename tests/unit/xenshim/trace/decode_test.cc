@@ -14,19 +14,8 @@ namespace xenshim::trace {
 namespace {
 
 using namespace abi;
-
-template <class T>
-std::vector<std::byte> bytes(const T& value) {
-    const auto view = std::as_bytes(std::span(&value, 1));
-    return {view.begin(), view.end()};
-}
-
-Event call(std::uint64_t number, std::array<std::uint64_t, 5> args, std::int64_t result = 0) {
-    Event event;
-    event.request = {.number = number, .args = args, .width = Width::k64, .cpl = 0};
-    event.result = result;
-    return event;
-}
+using fakes::bytes;
+using fakes::call;
 
 std::string text(const Event& event, Style style = Style::kFull,
                  std::string_view profile = "xen-4.17") {
