@@ -295,7 +295,74 @@ static void odd_addresses(void) {
     struct gnttab_setup_table setup = {.dom = DOMID_SELF, .nr_frames = 1, .status = 77};
     set_xen_guest_handle(setup.frame_list, (xen_pfn_t*)UNMAPPED_VA);
     table_fact("setup_table with a bad list", grant_table_op(GNTTABOP_setup_table, &setup, 1), 0);
-    table_fact("its status", setup.status, GNTST_bad_virt_addr);
+    table_fact("its status", setup.status, sizeof(long) == 8 ? GNTST_bad_virt_addr : GNTST_okay);
+    table_end();
+}
+
+// A hypercall's arguments may lie wherever the guest has memory of its own, but not where a grant
+// is mapped, be the page its own as well (hvm.c, hvm_translate_get_page).
+static void arguments(const char* where, void* page, bool usable) {
+    const unsigned version_bytes = 16;
+    char name[80];
+#define ARGUMENT(what, call, good)                                 \
+    do {                                                           \
+        format_to(name, sizeof(name), "%s: %s", where, what);      \
+        table_fact(name, (call), usable ? (long)(good) : -EFAULT); \
+    } while (0)
+    domid_t* domid = page;
+    if (usable) {
+        *domid = 0;
+    }
+    ARGUMENT("read", memory_op(XENMEM_current_reservation, domid), -EPERM);
+    ARGUMENT("written", xen_version(XENVER_extraversion, page), 0);
+    struct multicall_entry* list = page;
+    if (usable) {
+        memset(list, 0, sizeof(*list));
+        list->op = __HYPERVISOR_xen_version;
+    }
+    ARGUMENT("a list", multicall(list, 1), 0);
+    struct gnttab_query_size* size = page;
+    if (usable) {
+        memset(size, 0, sizeof(*size));
+        size->dom = DOMID_SELF;
+    }
+    ARGUMENT("a grant operation", grant_table_op(GNTTABOP_query_size, size, 1), 0);
+    struct xen_memory_reservation extents = {.nr_extents = 1, .domid = DOMID_SELF};
+    set_xen_guest_handle(extents.extent_start, (xen_pfn_t*)page);
+    if (usable) {
+        *(unsigned long*)page = 0x7fff1;
+    }
+    table_fact(where, memory_op(XENMEM_decrease_reservation, &extents), 0);
+    // Its first bytes lie in the page before.
+    ARGUMENT("half of it", xen_version(XENVER_extraversion, (char*)page - version_bytes / 2), 0);
+    table_fact("all before it", xen_version(XENVER_extraversion, (char*)page - version_bytes), 0);
+#undef ARGUMENT
+}
+
+static void arguments_in_granted_pages(void) {
+    unsigned long from = spare_gfn(5), to = spare_gfn(7);
+    void* page = (void*)(to * PAGE_SIZE);
+    uint32_t handle = 0;
+    set_up();
+    arguments("RAM", page, true);
+    for (unsigned readonly = 0; readonly < 2; readonly++) {
+        EXPECT_RESULT(reservation(XENMEM_decrease_reservation, &to, 1, 0), 1);
+        give(20, from, GTF_permit_access, self);
+        table_fact(
+            "map",
+            map(mapping(20, self, GNTMAP_host_map | (readonly ? GNTMAP_readonly : 0), to), &handle),
+            0);
+        arguments(readonly ? "granted, read-only" : "granted", page, false);
+        table_fact("unmap", unmap(handle, to), 0);
+        give(20, 0, 0, 0);
+        EXPECT_RESULT(reservation(XENMEM_populate_physmap, &to, 1, 0), 1);
+        EXPECT_RESULT(reservation(XENMEM_populate_physmap, &from, 1, 0), 1);
+        arguments("RAM again", page, true);
+    }
+    arguments("a grant frame", (void*)((uintptr_t)entries_v1() + 64), true);
+    for (unsigned ref = 8; ref < 64; ref++) {
+        give(ref, 0, 0, 0);
+    }
     table_end();
 }
 
@@ -366,6 +433,51 @@ static void sub_pages(void) {
     table_end();
 }
 
+// The toolstack puts the console's and the store's pages there, and domain 0 maps the store's.
+static void toolstacks_entries(void) {
+    set_up();
+    for (unsigned version = 1; version <= 2; version++) {
+        EXPECT_RESULT(set_version(version), 0);
+        for (unsigned ref = 0; ref < 8; ref++) {
+            char name[64];
+            unsigned flags = version == 1 ? entries_v1()[ref].flags : entries_v2()[ref].hdr.flags;
+            unsigned domid = version == 1 ? entries_v1()[ref].domid : entries_v2()[ref].hdr.domid;
+            unsigned long frame = version == 1 ? entries_v1()[ref].frame
+                                               : (unsigned long)entries_v2()[ref].full_page.frame;
+            format_to(name, sizeof(name), "version %u, flags of %u", version, ref);
+            expect(name, flags, ref > 1 ? 0 : GTF_permit_access | (version == 1 ? 0x18 : 0));
+            format_to(name, sizeof(name), "version %u, domid of %u", version, ref);
+            expect(name, domid, 0);
+            format_to(name, sizeof(name), "version %u, frame of %u", version, ref);
+            uint64_t pfn = 0;
+            if (ref < 2) {
+                NEED(get_param(ref == 0 ? HVM_PARAM_CONSOLE_PFN : HVM_PARAM_STORE_PFN, &pfn));
+            }
+            expect(name, frame, pfn);
+        }
+    }
+    EXPECT_RESULT(
+        add_to_physmap(XENMAPSPACE_grant_table, XENMAPIDX_grant_table_status, spare_gfn(1)), 0);
+    expect("status of 0", statuses()[0], GTF_reading | GTF_writing);
+    expect("status of 1", statuses()[1], GTF_reading | GTF_writing);
+    expect("status of 2", statuses()[2], 0);
+    EXPECT_RESULT(set_version(1), 0);
+    expect("flags of 1 again", entries_v1()[1].flags,
+           GTF_permit_access | GTF_reading | GTF_writing);
+    // In use, and not ours to use.
+    struct gnttab_swap_grant_ref swap = {.ref_a = 1, .ref_b = 30, .status = 77};
+    EXPECT_RESULT(grant_table_op(GNTTABOP_swap_grant_ref, &swap, 1), 0);
+    table_fact("swap", swap.status, GNTST_eagain);
+    uint32_t handle = 0;
+    table_fact("map", map(mapping(1, self, GNTMAP_host_map, spare_gfn(6)), &handle),
+               GNTST_general_error);
+    table_fact("copy", copy(copying(1, self, gfn_of(page_b), DOMID_SELF, GNTCOPY_source_gref)),
+               GNTST_general_error);
+    unsigned long gone = spare_gfn(1);
+    EXPECT_RESULT(reservation(XENMEM_populate_physmap, &gone, 1, 0), 1);
+    table_end();
+}
+
 static void reserved_entries_stay(void) {
     set_up();
     uint16_t flags = entries_v1()[1].flags;
@@ -376,6 +488,8 @@ static void reserved_entries_stay(void) {
     expect("flags of 7", entries_v2()[7].hdr.flags, GTF_permit_access | GTF_readonly);
     expect("frame of 7", entries_v2()[7].full_page.frame, 0x7a7);
     expect("frame of 1", entries_v2()[1].full_page.frame, frame);
+    expect("flags of 1", entries_v2()[1].hdr.flags, flags & ~(GTF_reading | GTF_writing));
+    expect("domid of 1", entries_v2()[1].hdr.domid, 0);
     expect("flags of 8", entries_v2()[8].hdr.flags, 0);
     entries_v2()[6].full_page.frame = 1ull << 32;
     entries_v2()[6].hdr.flags = GTF_permit_access;
@@ -409,5 +523,7 @@ static void swap(void) {
 TESTS({"golden.g.copy", copy_golden}, {"grants.copy_directions", copy_directions},
       {"grants.copy_list", copy_list}, {"golden.g.map", map_golden},
       {"grants.map_own_page", map_own_page}, {"grants.odd_addresses", odd_addresses},
-      {"grants.swap", swap}, {"grants.status_frames", status_frames},
-      {"grants.sub_pages", sub_pages}, {"grants.reserved_entries_stay", reserved_entries_stay});
+      {"grants.arguments", arguments_in_granted_pages}, {"grants.swap", swap},
+      {"grants.status_frames", status_frames}, {"grants.sub_pages", sub_pages},
+      {"grants.toolstacks_entries", toolstacks_entries},
+      {"grants.reserved_entries_stay", reserved_entries_stay});

@@ -83,7 +83,10 @@ class FakeAccess final : public GuestAccess {
 
   private:
     static std::uint64_t page_of(vmm::Gva at) { return at.value >> vmm::kPageShift; }
-    bool mapped(vmm::Gva at) const { return at.value < end && !unmapped.contains(page_of(at)); }
+    bool mapped(vmm::Gva at) const {
+        return at.value < end && !unmapped.contains(page_of(at)) &&
+               !memory_.is_foreign(page_of(at));
+    }
 
     vmm::GuestMemory& memory_;
 };

@@ -42,6 +42,21 @@ void GuestMemory::remove_page(std::uint64_t gfn) {
     any_pages_ = !pages_.empty();
 }
 
+void GuestMemory::set_foreign(std::uint64_t gfn, bool foreign) {
+    const std::unique_lock lock(pages_mutex_);
+    if (foreign) {
+        foreign_.insert(gfn);
+    } else {
+        foreign_.erase(gfn);
+    }
+    any_foreign_ = !foreign_.empty();
+}
+
+bool GuestMemory::find_foreign(std::uint64_t gfn) const {
+    const std::shared_lock lock(pages_mutex_);
+    return foreign_.contains(gfn);
+}
+
 const GuestMemory::Region* GuestMemory::region_of(std::uint64_t gpa) const {
     for (const Region& r : regions_) {
         if (gpa - r.base < r.size) return &r;

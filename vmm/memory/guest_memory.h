@@ -20,6 +20,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <shared_mutex>
 #include <span>
 #include <type_traits>
@@ -47,6 +48,13 @@ class GuestMemory {
     // A single page outside every region; `host` must stay mapped for the life of this object.
     void add_page(std::uint64_t gfn, std::byte* host);
     void remove_page(std::uint64_t gfn);
+
+    // A page that is not the guest's own memory (a grant is mapped there): its CPUs reach it like
+    // any other, but nothing that it passes to us by a linear address may lie there (LinearMemory).
+    void set_foreign(std::uint64_t gfn, bool foreign);
+    bool is_foreign(std::uint64_t gfn) const {
+        return any_foreign_.load(std::memory_order_relaxed) && find_foreign(gfn);
+    }
 
     // Marks pages inside one region as given back (true) or there again (false).
     void set_holes(std::uint64_t gfn, std::uint64_t count, bool hole);
@@ -143,6 +151,7 @@ class GuestMemory {
         return find_window(at, size);
     }
     std::byte* find_window(Gpa at, std::uint64_t size) const;
+    bool find_foreign(std::uint64_t gfn) const;
     bool read_pages(Gpa at, std::span<std::byte> to) const;
     bool write_pages(Gpa at, std::span<const std::byte> from);
 
@@ -182,6 +191,8 @@ class GuestMemory {
     mutable std::shared_mutex pages_mutex_;
     std::map<std::uint64_t, std::byte*> pages_;  // guarded by pages_mutex_
     std::atomic<bool> any_pages_{false};
+    std::set<std::uint64_t> foreign_;  // guarded by pages_mutex_
+    std::atomic<bool> any_foreign_{false};
 };
 
 }  // namespace vmm

@@ -46,12 +46,13 @@ class LinearMemory {
         const auto gpa = translate(at, Access::kWrite);
         return gpa ? memory_.write(*gpa, from) : from.empty();
     }
+    // Nothing behind it either when the page is not the guest's own (GuestMemory::set_foreign).
     std::optional<Gpa> translate(Gva at, Access access) {
-        if (known_ && known_virtual_ == at.value >> kPageShift &&
-            (known_writable_ || access == Access::kRead)) {
-            return Gpa{(known_physical_ << kPageShift) | at.offset()};
-        }
-        return walk_and_remember(at, access);
+        const auto gpa = known_ && known_virtual_ == at.value >> kPageShift &&
+                                 (known_writable_ || access == Access::kRead)
+                             ? Gpa{(known_physical_ << kPageShift) | at.offset()}
+                             : walk_and_remember(at, access);
+        return gpa && memory_.is_foreign(gpa->gfn()) ? std::nullopt : gpa;
     }
 
   private:

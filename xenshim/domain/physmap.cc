@@ -74,6 +74,7 @@ void Physmap::clear_locked(std::uint64_t gfn) {
             const auto at = granted_at_.find(gfn);
             const std::uint32_t page = at->second;
             granted_at_.erase(at);
+            memory_.set_foreign(gfn, false);
             ports_.hide_own_page(gfn);
             if (ports_.in_slot(gfn)) memory_.set_hole(gfn, true);
             drop_adopted_locked(page);
@@ -213,8 +214,7 @@ std::uint64_t Physmap::unheld_run_locked(std::uint64_t gfn, std::uint64_t most) 
 
 bool Physmap::populate(std::uint64_t gfn, std::uint64_t pages) {
     const std::scoped_lock lock(mutex_);
-    const std::uint64_t limit = std::min(ports_.gfn_limit(), kGfnLimit);
-    if (gfn >= limit || pages > limit - gfn) return false;
+    if (gfn >= kGfnLimit || pages > kGfnLimit - gfn) return false;
     if (accounts_.current > accounts_.maximum || pages > accounts_.maximum - accounts_.current) {
         return false;
     }
@@ -294,7 +294,7 @@ GuestResult<void> Physmap::move(std::uint64_t from, std::uint64_t to) {
     }
     if (kind_locked(from) != Kind::kRam) return refuse(XEN_EINVAL);
     if (from == to) return {};
-    if (to >= std::min(ports_.gfn_limit(), kGfnLimit)) return refuse(XEN_ENOENT);
+    if (to >= kGfnLimit) return refuse(XEN_ENOENT);
     // On Xen whoever maps the page keeps it wherever it goes; here the gfn is the memory.
     for (const std::uint64_t gfn : {from, to}) {
         if (memory_.is_pinned(gfn) || held_outside_.contains(gfn)) return refuse(XEN_EBUSY);
@@ -427,6 +427,7 @@ Physmap::Shown Physmap::show_adopted(std::uint32_t page, std::uint64_t gfn) {
         memory_.set_hole(gfn, false);
     }
     granted_at_[gfn] = page;
+    memory_.set_foreign(gfn, true);
     ++adopted_[page];
     note_mapped_locked(gfn);
     return Shown::kDone;

@@ -416,6 +416,28 @@ TEST_F(Walk64, CopiesIntoNowhereFail) {
     EXPECT_FALSE(LinearMemory(memory, paging).read({~std::uint64_t{0}}, data));
 }
 
+// A page that a grant is mapped at holds nothing for us, also when it became so after the walk.
+TEST_F(Walk64, ForeignPagesCannotBeHad) {
+    LinearMemory linear(memory, paging);
+    std::array<std::byte, 8> data{};
+    EXPECT_TRUE(linear.read({kLinear}, data));
+    EXPECT_TRUE(linear.write({kLinear}, data));
+    const std::uint64_t gfn = linear.translate({kLinear}, Access::kRead)->gfn();
+    memory.set_foreign(gfn, true);
+    EXPECT_TRUE(memory.is_foreign(gfn));
+    EXPECT_FALSE(memory.is_foreign(gfn + 1));
+    EXPECT_FALSE(linear.read({kLinear}, data));
+    EXPECT_FALSE(linear.write({kLinear}, data));
+    EXPECT_FALSE(linear.translate({kLinear}, Access::kRead));
+    // The half of it that lies in the next page is of no use.
+    EXPECT_FALSE(linear.read({kLinear + 0xffc}, data));
+    EXPECT_TRUE(linear.read({kLinear + 0x1000}, data));
+    // By its gfn it is memory like any other.
+    EXPECT_TRUE(memory.read(gfn_to_gpa(gfn), data));
+    memory.set_foreign(gfn, false);
+    EXPECT_TRUE(linear.read({kLinear}, data));
+}
+
 TEST_F(Walk64, AReadDirtiesNothing) {
     std::array<std::byte, 8> data{};
     ASSERT_TRUE(LinearMemory(memory, paging).read({kLinear + 0xffc}, data));
