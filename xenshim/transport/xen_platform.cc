@@ -195,8 +195,8 @@ void XenPlatform::attend(vmm::VcpuThread& thread, std::uint32_t requests) {
     PerVcpu& vcpu = per_vcpu(thread.index());
     if ((requests & vmm::kTimerRequest) != 0) run_timers(vcpu);
     const bool upcall_due = domain_->shared_info().upcall_pending(thread.index());
-    if ((requests & vmm::kUpcallRequest) != 0 && upcall_due && callback_vector() != 0 &&
-        domain_->vcpu(thread.index()).upcall_vector == 0) {
+    // Beside the vCPU's own vector, if it has one: both come, this one first (measured, 4.17.7).
+    if ((requests & vmm::kUpcallRequest) != 0 && upcall_due && callback_vector() != 0) {
         raise_callback(vcpu, callback_vector());
     }
     if (thread.index() == 0 && pic_.output && (requests & vmm::kExtintRequest) != 0) {
@@ -333,8 +333,9 @@ void XenPlatform::callback_changed(std::uint64_t value) {
     }
 }
 
-void XenPlatform::upcall_vector_changed(unsigned vcpu, std::uint8_t) {
-    if (domain_->shared_info().upcall_pending(vcpu)) upcall(vcpu);
+void XenPlatform::upcall_vector_changed(unsigned vcpu, std::uint8_t vector) {
+    // Once, events or not: as Xen has it (measured, 4.17.7).
+    send_vector(vcpu, vector);
 }
 
 void XenPlatform::vcpu_info_moved(unsigned v) {
