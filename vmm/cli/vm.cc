@@ -356,6 +356,14 @@ Result<void> VmImpl::build_backends() {
     domain.params().put(xenshim::abi::HVM_PARAM_CONSOLE_PFN, layout::kConsolePage.gfn());
     domain.params().put(xenshim::abi::HVM_PARAM_CONSOLE_EVTCHN, console_port.local);
 
+    // Since 4.2 (read, not measured before 4.17) the daemons map both pages by entries that the
+    // toolstack wrote.
+    if (domain.profile().since(4, 2)) {
+        namespace abi = xenshim::abi;
+        domain.grants().seed(abi::GNTTAB_RESERVED_CONSOLE, layout::kConsolePage.gfn());
+        domain.grants().seed(abi::GNTTAB_RESERVED_XENSTORE, layout::kXenstorePage.gfn());
+    }
+
     store::Ring::initialise_page(store_page);
     store_ = std::make_unique<devices::pv::XenstoreService>(
         config_.domid, store_page, [&channels, store_port] { channels.notify(store_port.remote); },

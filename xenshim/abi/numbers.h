@@ -248,6 +248,8 @@ inline constexpr std::uint16_t GTF_reading = 1u << 3;
 inline constexpr std::uint16_t GTF_writing = 1u << 4;
 inline constexpr std::uint16_t GTF_sub_page = 1u << 8;
 inline constexpr std::uint32_t GNTTAB_NR_RESERVED_ENTRIES = 8;
+inline constexpr std::uint32_t GNTTAB_RESERVED_CONSOLE = 0;
+inline constexpr std::uint32_t GNTTAB_RESERVED_XENSTORE = 1;
 // Flags of a mapping and of a copy.
 inline constexpr std::uint32_t GNTMAP_device_map = 1u << 0;
 inline constexpr std::uint32_t GNTMAP_host_map = 1u << 1;

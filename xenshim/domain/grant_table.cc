@@ -203,6 +203,20 @@ GuestResult<void> GrantTable::set_version(std::uint32_t wanted) {
     return {};
 }
 
+void GrantTable::seed(std::uint32_t ref, std::uint64_t gfn) {
+    const std::scoped_lock lock(mutex_);
+    const grant_entry_v1 e{GTF_permit_access | GTF_reading | GTF_writing, kBackendDomain,
+                           static_cast<std::uint32_t>(gfn)};
+    std::memcpy(entry(ref, sizeof e), &e, sizeof e);
+    Active& a = active(ref);
+    a.domid = kBackendDomain;
+    a.gfn = gfn;
+    a.page = memory_.page(gfn);
+    a.start = 0;
+    a.length = vmm::kPageSize;
+    a.word.store(counter(false), std::memory_order_release);
+}
+
 std::uint16_t& GrantTable::status_of(std::uint32_t ref) {
     return reinterpret_cast<std::uint16_t*>(statuses_)[ref];  // NOLINT: an array in our own pages
 }

@@ -59,6 +59,10 @@ class GrantTable {
     // `gfn`; the table grows to hold it.
     GuestResult<void> place_frame(std::uint32_t index, std::uint64_t gfn);
     GuestResult<void> set_version(std::uint32_t wanted);
+    // One of the reserved entries, as the toolstack leaves it: a page that a daemon of domain 0's
+    // has mapped from the start. The page is not held, for the daemon looks where the gfn is.
+    // Before vCPUs run.
+    void seed(std::uint32_t ref, std::uint64_t gfn);
     GrantStatus swap(std::uint32_t a, std::uint32_t b);
 
     // ---- a use of an entry ----------------------------------------------------------------------
