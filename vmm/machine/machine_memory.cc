@@ -84,40 +84,44 @@ bool MachineMemory::free_pages(std::uint64_t gfn, std::uint64_t count) {
     return true;
 }
 
-bool MachineMemory::add_slot_locked(std::uint64_t gfn, std::byte* host) {
+bool MachineMemory::add_slot_locked(std::uint64_t gfn, std::byte* host, bool in_reach) {
     if (free_slots_.empty()) return false;
     const std::uint32_t slot = free_slots_.back();
     std::byte* page = host != nullptr ? host : pool_.data() + std::size_t{slot} * kPageSize;
-    if (const auto set = vm_.set_slot(slot, gfn_to_gpa(gfn), kPageSize, page); !set) {
-        log_debug("memory", "no slot at gfn 0x%llx: %s", static_cast<unsigned long long>(gfn),
-                  set.error().what.c_str());
-        return false;
+    if (in_reach) {
+        if (const auto set = vm_.set_slot(slot, gfn_to_gpa(gfn), kPageSize, page); !set) {
+            log_debug("memory", "no slot at gfn 0x%llx: %s", static_cast<unsigned long long>(gfn),
+                      set.error().what.c_str());
+            return false;
+        }
     }
     free_slots_.pop_back();
-    slot_of_[gfn] = slot;
+    singles_[gfn] = {slot, in_reach};
     guest_.add_page(gfn, page);
     return true;
 }
 
 void MachineMemory::remove_slot_locked(std::uint64_t gfn) {
-    const auto found = slot_of_.find(gfn);
-    if (found == slot_of_.end()) return;
+    const auto found = singles_.find(gfn);
+    if (found == singles_.end()) return;
+    const auto [slot, in_reach] = found->second;
     guest_.remove_page(gfn);
-    if (const auto gone = vm_.set_slot(found->second, gfn_to_gpa(gfn), 0, nullptr); !gone) {
-        log_error("memory", "%s", gone.error().what.c_str());
-        return;
+    if (in_reach) {
+        if (const auto gone = vm_.set_slot(slot, gfn_to_gpa(gfn), 0, nullptr); !gone) {
+            log_error("memory", "%s", gone.error().what.c_str());
+            return;
+        }
     }
-    if (const auto freed = pool_.punch(std::uint64_t{found->second} * kPageSize, kPageSize);
-        !freed) {
+    if (const auto freed = pool_.punch(std::uint64_t{slot} * kPageSize, kPageSize); !freed) {
         log_warn("memory", "%s", freed.error().what.c_str());
     }
-    free_slots_.push_back(found->second);
-    slot_of_.erase(found);
+    free_slots_.push_back(slot);
+    singles_.erase(found);
 }
 
-bool MachineMemory::add_ram_page(std::uint64_t gfn) {
+bool MachineMemory::add_ram_page(std::uint64_t gfn, bool in_reach) {
     const std::scoped_lock lock(mutex_);
-    return add_slot_locked(gfn, nullptr);
+    return add_slot_locked(gfn, nullptr, in_reach);
 }
 
 void MachineMemory::remove_ram_page(std::uint64_t gfn) {

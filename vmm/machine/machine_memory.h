@@ -34,8 +34,9 @@ class MachineMemory {
     // Gives the host memory behind pages of a region back; false when there was none. The question
     // is asked first because it is the cheaper one: freeing walks the page tables of every vCPU.
     bool free_pages(std::uint64_t gfn, std::uint64_t count);
-    // RAM outside the regions; false when the pool is used up.
-    bool add_ram_page(std::uint64_t gfn);
+    // RAM outside the regions; false when the pool is used up. Out of reach of the vCPUs' addresses
+    // it is memory all the same, which may come into reach again.
+    bool add_ram_page(std::uint64_t gfn, bool in_reach);
     void remove_ram_page(std::uint64_t gfn);
 
     // Calls `free` for each page of the regions that is a hole and has host memory behind it;
@@ -57,7 +58,7 @@ class MachineMemory {
     MachineMemory(kvm::Vm& vm, SharedRegion own, SharedRegion pool);
     Region* region_of(std::uint64_t gfn);
     const Region* region_of(std::uint64_t gfn) const;
-    bool add_slot_locked(std::uint64_t gfn, std::byte* host);
+    bool add_slot_locked(std::uint64_t gfn, std::byte* host, bool in_reach = true);
     void remove_slot_locked(std::uint64_t gfn);
 
     kvm::Vm& vm_;
@@ -66,9 +67,13 @@ class MachineMemory {
     SharedRegion own_;
     SharedRegion pool_;  // one page per slot of the pool
 
-    std::mutex mutex_;                                // guards what follows
-    std::set<std::uint64_t> overlays_;                // gfns inside regions that show own pages
-    std::map<std::uint64_t, std::uint32_t> slot_of_;  // gfn -> index in the pool
+    std::mutex mutex_;                  // guards what follows
+    std::set<std::uint64_t> overlays_;  // gfns inside regions that show own pages
+    struct Single {
+        std::uint32_t slot;  // index in the pool
+        bool in_reach;       // and so the slot is KVM's, too
+    };
+    std::map<std::uint64_t, Single> singles_;  // by gfn
     std::vector<std::uint32_t> free_slots_;
 };
 

@@ -36,7 +36,7 @@ class Ports {
     // Gives pages inside a slot back to the host; they read as zeroes afterwards. False: the host
     // had spent nothing on them.
     virtual bool free_pages(std::uint64_t gfn, std::uint64_t count) = 0;
-    // A page of RAM outside every slot. False: no room for one more.
+    // A page of RAM outside every slot, also where no CPU can look. False: no room for one more.
     virtual bool add_ram_page(std::uint64_t gfn) = 0;
     virtual void remove_ram_page(std::uint64_t gfn) = 0;
     // gfns at or above this one do not exist for the guest's CPU.
@@ -50,7 +50,7 @@ class Ports {
     virtual void wake(unsigned vcpu) = 0;
     // HVM_PARAM_CALLBACK_IRQ changed.
     virtual void callback_changed(std::uint64_t value) = 0;
-    // A vCPU's own upcall vector (HVMOP_set_evtchn_upcall_vector) changed.
+    // A vCPU's own upcall vector was set (HVMOP_set_evtchn_upcall_vector): raise it once.
     virtual void upcall_vector_changed(unsigned vcpu, std::uint8_t vector) = 0;
     // vcpu_info moved, or shared_info did: the clock and in-kernel users follow it.
     virtual void vcpu_info_moved(unsigned vcpu) = 0;

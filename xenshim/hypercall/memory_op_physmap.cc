@@ -8,6 +8,8 @@ using namespace abi;
 
 namespace {
 
+constexpr std::size_t kPairsAhead = 509;
+
 enum class Space {
     kSharedInfo,
     kGrantTable,
@@ -63,9 +65,9 @@ Outcome add_range(Call& call, const xen_add_to_physmap<W64>& want, std::uint64_t
     const bool counts_in_register = call.profile().physmap_range == Progress::kRegister;
     if (!counts_in_register) start = 0;
     if (want.size < start) return Call::fail(XEN_EILSEQ);
-    const std::uint64_t words = call.is_64bit() ? UINT64_MAX : UINT32_MAX;
-    if (want.gpfn > words - want.size || want.idx > words - want.size) {
-        return Call::fail(call.is_64bit() ? XEN_EOVERFLOW : XEN_EINVAL);
+    // A 32-bit caller's numbers are zero-extended, and cannot wrap.
+    if (want.gpfn > UINT64_MAX - want.size || want.idx > UINT64_MAX - want.size) {
+        return Call::fail(XEN_EOVERFLOW);
     }
     for (std::uint64_t i = start; i < want.size; ++i) {
         if (i != start && call.should_yield(i)) return Continue{i};
@@ -103,6 +105,11 @@ Outcome add_to_physmap_batch(Call& call, std::uint64_t start) {
     if (is_wild(call, start)) return Call::fail(XEN_EDOM);
     const auto want = call.read_wide<xen_add_to_physmap_batch>(call.handle(1));
     if (!want) return Call::fail(want.error());
+    WordList<kPairsAhead> idxs(call, {want->idxs}, want->size);
+    WordList<kPairsAhead> gpfns(call, {want->gpfns}, want->size);
+    if (start < want->size && !(idxs.all_there(start) && gpfns.all_there(start))) {
+        return Call::fail(XEN_EFAULT);
+    }
     const Space space = space_of(call, want->space);
     if (space == Space::kGmfnRange) return Call::fail(XEN_EOPNOTSUPP);
     if (const auto self = call.require_self(want->domid, XEN_EACCES); !self) {
@@ -117,9 +124,10 @@ Outcome add_to_physmap_batch(Call& call, std::uint64_t start) {
     }
     for (std::uint64_t i = start; i < want->size; ++i) {
         if (i != start && call.should_yield(i)) return Continue{i};
-        const auto idx = call.read_word({want->idxs}, i);
+        if (!idxs.all_there(i) || !gpfns.all_there(i)) return Call::fail(XEN_EFAULT);
+        const auto idx = idxs.at(i);
         if (!idx) return Call::fail(idx.error());
-        const auto gfn = call.read_word({want->gpfns}, i);
+        const auto gfn = gpfns.at(i);
         if (!gfn) return Call::fail(gfn.error());
         if (is_invalid_gfn(*gfn)) return Call::fail(XEN_EINVAL);
         const auto added = add_one(call, space, *idx, *gfn);

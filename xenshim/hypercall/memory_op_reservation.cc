@@ -18,6 +18,8 @@ constexpr std::uint32_t kAddressBitsMask = 0xff;
 constexpr std::uint32_t kNodeMask = 0xff00;
 constexpr std::uint32_t kExactNode = 1u << 17;
 
+constexpr std::size_t kExtentsAhead = 1020;
+
 // Whether Xen would begin with the extents at all.
 bool acceptable(Call& call, std::uint64_t op, const xen_memory_reservation<W64>& want) {
     std::uint64_t most = call.profile().memory_op_max_extents;
@@ -60,9 +62,9 @@ Outcome reservation(Call& call, Command at) {
     if (!want || at.start >= want->nr_extents || !acceptable(call, at.op, *want)) {
         return stop_at(at.start);
     }
-    const vmm::Gva list{want->extent_start};
     // Where the handle moves along with the cursor, element `start` is its first.
     const std::uint64_t first = call.profile().memory_op_moves_handle ? at.start : 0;
+    WordList<kExtentsAhead> list(call, {want->extent_start}, want->nr_extents - first);
     const std::uint64_t pages = std::uint64_t{1} << want->extent_order;
     Physmap& physmap = call.domain().physmap();
     Physmap::GivingBack giving(physmap);  // until this entry ends
@@ -70,7 +72,7 @@ Outcome reservation(Call& call, Command at) {
         if (i != at.start && call.should_yield(i)) return Continue{i};
         std::uint64_t gfn = 0;
         if (at.op != XENMEM_increase_reservation) {  // whose pages land nowhere in the map
-            const auto named = call.read_word(list, i - first);
+            const auto named = list.at(i - first);
             if (!named) return stop_at(i);
             gfn = *named;
         }

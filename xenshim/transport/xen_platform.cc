@@ -301,7 +301,7 @@ bool XenPlatform::free_pages(std::uint64_t gfn, std::uint64_t count) {
 }
 
 bool XenPlatform::add_ram_page(std::uint64_t gfn) {
-    return machine_.memory().add_ram_page(gfn);
+    return machine_.memory().add_ram_page(gfn, gfn < gfn_limit_);
 }
 
 void XenPlatform::remove_ram_page(std::uint64_t gfn) {

@@ -235,6 +235,7 @@ TEST_P(MemoryOpPhysmap, ARangeStopsAtWhatIsNotThere) {
 
 // ---- reservations, at their edges ---------------------------------------------------------------
 
+// A 32-bit caller's is read before its first extent is given back, 1020 at a time.
 TEST_P(MemoryOpPhysmap, AListInAPageThatTheCallGivesAway) {
     const vmm::Gva list = guest.reserve(4096, 4096);
     const std::uint64_t own = list.value >> vmm::kPageShift;
@@ -252,9 +253,67 @@ TEST_P(MemoryOpPhysmap, AListInAPageThatTheCallGivesAway) {
                                                          .extent_order = 0,
                                                          .mem_flags = 0,
                                                          .domid = DOMID_SELF})),
-              3);
+              guest.wide() ? 3 : 4);
     EXPECT_FALSE(guest.domain.physmap().is_mapped(own));
-    EXPECT_TRUE(guest.domain.physmap().is_mapped(0x7152));
+    EXPECT_EQ(guest.domain.physmap().is_mapped(0x7152), guest.wide());
+}
+
+TEST_P(MemoryOpPhysmap, ALongListIsReadInParts) {
+    const unsigned word = guest.word_bytes();
+    const vmm::Gva list = guest.reserve(2 * 4096, 4096);
+    const std::uint64_t second = (list.value >> vmm::kPageShift) + 1;
+    // Element 1 gives back the page in which those from 1024 (at 64 bits: 512) on lie.
+    std::vector<std::uint64_t> gfns(1030);
+    for (std::size_t i = 0; i < gfns.size(); ++i) {
+        gfns[i] = i == 1 ? second : 0x6000 + i;
+        if (guest.wide()) {
+            guest.poke(list + word * i, gfns[i]);
+        } else {
+            guest.poke(list + word * i, static_cast<std::uint32_t>(gfns[i]));
+        }
+    }
+    EXPECT_EQ(op(XENMEM_decrease_reservation,
+                 guest.put_wide<xen_memory_reservation>({.extent_start = list.value,
+                                                         .nr_extents = gfns.size(),
+                                                         .extent_order = 0,
+                                                         .mem_flags = 0,
+                                                         .domid = DOMID_SELF})),
+              guest.wide() ? 512 : 1024);
+}
+
+// Of a batch's lists a 32-bit caller hears before anything is done.
+TEST_P(MemoryOpPhysmap, ABatchWhoseListsEndEarly) {
+    const unsigned word = guest.word_bytes();
+    const vmm::Gva page = guest.reserve(2 * 4096, 4096);
+    guest.access.unmapped.insert((page.value >> vmm::kPageShift) + 1);
+    const vmm::Gva list = page + (4096 - 2 * word);
+    const auto words = [&](vmm::Gva at, std::uint64_t first, std::uint64_t count) {
+        for (std::uint64_t i = 0; i < count; ++i) {
+            if (guest.wide()) {
+                guest.poke(at + word * i, first + i);
+            } else {
+                guest.poke(at + word * i, static_cast<std::uint32_t>(first + i));
+            }
+        }
+    };
+    const vmm::Gva other = guest.reserve(4 * word, 8);
+    const vmm::Gva errs = guest.reserve(4 * 4, 8);
+    words(list, 0x7170, 2);
+    words(other, 0x7180, 4);
+    const auto batch = [&](std::uint16_t domid) {
+        return op(XENMEM_add_to_physmap_batch,
+                  guest.put_wide<xen_add_to_physmap_batch>({.domid = domid,
+                                                            .space = XENMAPSPACE_gmfn,
+                                                            .size = 4,
+                                                            .u = 0,
+                                                            .idxs = list.value,
+                                                            .gpfns = other.value,
+                                                            .errs = errs.value}));
+    };
+    EXPECT_EQ(batch(1000), guest.wide() ? -XEN_ESRCH : -XEN_EFAULT);
+    EXPECT_EQ(batch(DOMID_SELF), -XEN_EFAULT);
+    EXPECT_EQ(guest.domain.physmap().has_ram(0x7171), !guest.wide());
+    EXPECT_TRUE(guest.domain.physmap().has_ram(0x7172));
 }
 
 TEST_P(MemoryOpPhysmap, AListAcrossPages) {
