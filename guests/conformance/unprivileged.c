@@ -36,6 +36,118 @@ static void sysctl(void) {
 static void domctl(void) {
     refused(__HYPERVISOR_domctl, "domctl", 0x15);
 }
+// ---- what 4.17.7 looks at before the privilege: the domain, and of some what they are about
+// ------
+
+enum fill { ZEROES, ONES, WORDS, LONGS, FILLS };
+
+// {cmd, version, domain, ...}, then the command's own.
+static uint32_t domctl_arg[64] __attribute__((aligned(4096)));
+#define OWN (domctl_arg + 4)
+
+static long ask_domctl(unsigned cmd, unsigned domain) {
+    domctl_arg[0] = cmd;
+    domctl_arg[1] = 0x15;
+    domctl_arg[2] = domain;
+    domctl_arg[3] = 0;
+    long result = hypercall(__HYPERVISOR_domctl, ARG(domctl_arg), 0, 0, 0, 0);
+    if (result >= 0) {
+        FAIL("domctl %u of %u: %ld", cmd, domain, result);
+    }
+    return result;
+}
+
+// A single thing, or none; that of number 1000, which no domain has.
+static void fill_domctl(enum fill fill) {
+    memset(domctl_arg, fill == ONES ? 0xff : 0, sizeof(domctl_arg));
+    for (unsigned i = 0; fill >= WORDS && i < 60; i++) {
+        OWN[i] = i == 0 ? 1000 : i == 1 ? fill == WORDS : i % 2 == 0;
+    }
+}
+
+static uint32_t own_domid(void) {
+    return cpuid(xen_base + 4, 0).ecx;
+}
+
+static void domctl_order(void) {
+    static const char* const names[] = {"zeroes", "ones", "words", "longs"};
+    const unsigned domains[] = {0, own_domid(), DOMID_SELF, 1000, DOMID_IO, DOMID_INVALID, 0x7ff0};
+    static const char* const who[] = {"domain 0", "own",           "DOMID_SELF", "1000",
+                                      "DOMID_IO", "DOMID_INVALID", "0x7ff0"};
+    char name[64];
+    for (unsigned cmd = 0; cmd < 90; cmd++) {
+        for (unsigned d = 0; d < ARRAY_SIZE(domains); d++) {
+            for (unsigned fill = 0; fill < FILLS; fill++) {
+                fill_domctl(fill);
+                long result = ask_domctl(cmd, domains[d]);
+                // What they nearly all say goes unsaid.
+                if (result != (d < 2 ? -EPERM : -ESRCH)) {
+                    format_to(name, sizeof(name), "%u, %s, %s", cmd, who[d], names[fill]);
+                    show_result(name, result);
+                }
+            }
+        }
+    }
+}
+
+static void domctl_edges(void) {
+    static const struct {
+        const char* name;
+        unsigned cmd;
+        uint32_t own[6];
+    } rows[] = {
+        {"ioport_permission 65535, 1", 21, {65535, 1}},
+        {"ioport_permission 65535, 2", 21, {65535, 2}},
+        {"ioport_permission 65536, 1", 21, {65536, 1}},
+        {"ioport_permission 0, 65536", 21, {0, 65536}},
+        {"ioport_permission 0, 65537", 21, {0, 65537}},
+        {"ioport_permission 2, ~0", 21, {2, ~0u}},
+        {"ioport_mapping 0, 0, 65536", 40, {0, 0, 65536}},
+        {"ioport_mapping 0, 0, 65537", 40, {0, 0, 65537}},
+        {"ioport_mapping 65536, 0, 1", 40, {65536, 0, 1}},
+        {"ioport_mapping 65535, 0, 1", 40, {65535, 0, 1}},
+        {"ioport_mapping 0, 65536, 1", 40, {0, 65536, 1}},
+        {"ioport_mapping 0, 65535, 1", 40, {0, 65535, 1}},
+        {"ioport_mapping 2, 0, ~0", 40, {2, 0, ~0u}},
+        {"ioport_mapping add 2", 40, {0, 0, 1, 2}},
+        {"memory_mapping mfn 2^51", 39, {0, 0, 0, 1u << 19, 1, 0}},
+        {"memory_mapping mfn 2^64 - 1", 39, {0, 0, ~0u, ~0u, 1, 0}},
+        {"memory_mapping mfn 2^64 - 1, 2", 39, {0, 0, ~0u, ~0u, 2, 0}},
+        {"memory_mapping gfn 2^64 - 1", 39, {~0u, ~0u, 0, 0, 1, 0}},
+        {"memory_mapping gfn 2^64 - 1, 2", 39, {~0u, ~0u, 0, 0, 2, 0}},
+        {"memory_mapping of 65", 39, {0, 0, 0, 0, 65, 0}},
+        {"iomem_permission 0, ~0", 20, {0, 0, ~0u, ~0u}},
+        {"iomem_permission 1, ~0", 20, {1, 0, ~0u, ~0u}},
+        {"iomem_permission 2, ~0", 20, {2, 0, ~0u, ~0u}},
+        {"iomem_permission 2^52, 1", 20, {0, 1u << 20, 1, 0}},
+        {"set_target domain 0", 46, {0}},
+        {"set_target DOMID_SELF", 46, {DOMID_SELF}},
+        {"set_target 1000", 46, {1000}},
+    };
+    char name[64];
+    for (unsigned d = 0; d < 2; d++) {
+        unsigned domain = d == 0 ? 0 : own_domid();
+        for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+            fill_domctl(ZEROES);
+            memcpy(OWN, rows[i].own, sizeof(rows[i].own));
+            format_to(name, sizeof(name), "%s, %s", d == 0 ? "domain 0" : "own", rows[i].name);
+            show_result(name, ask_domctl(rows[i].cmd, domain));
+        }
+        fill_domctl(ZEROES);
+        OWN[0] = own_domid();
+        format_to(name, sizeof(name), "%s, set_target own", d == 0 ? "domain 0" : "own");
+        show_result(name, ask_domctl(46, domain));
+        // {pirq, allow}, one byte each.
+        unsigned irqs = 0;
+        do {
+            fill_domctl(ZEROES);
+            OWN[0] = irqs;
+        } while (ask_domctl(19, domain) == -EPERM && ++irqs < 256);
+        format_to(name, sizeof(name), "%s, interrupts", d == 0 ? "domain 0" : "own");
+        show_result(name, irqs);
+    }
+}
+
 static void platform_op(void) {
     refused(__HYPERVISOR_platform_op, "platform_op", 0x03000001);
 }
@@ -89,5 +201,6 @@ static void other_domains(void) {
     CHECK(memory_op(XENMEM_add_to_physmap, &add) == -EACCES);
 }
 
-TESTS({"c6.9.sysctl", sysctl}, {"c6.9.domctl", domctl}, {"c6.9.platform_op", platform_op},
+TESTS({"c6.9.sysctl", sysctl}, {"c6.9.domctl", domctl}, {"c6.9.domctl_order", domctl_order},
+      {"c6.9.domctl_edges", domctl_edges}, {"c6.9.platform_op", platform_op},
       {"c6.9.others", others}, {"c6.9.pv_only", pv_only}, {"c6.9.other_domains", other_domains});

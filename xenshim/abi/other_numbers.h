@@ -73,10 +73,22 @@ enum : std::uint32_t {
     XEN_DMOP_nr_vcpus = 20,  // the last
 };
 
-// domctl commands that do not look at the domain as the others do (public/domctl.h).
+// domctl commands that look at more than their domain before they refuse (public/domctl.h).
 enum : std::uint32_t {
     XEN_DOMCTL_createdomain = 1,
     XEN_DOMCTL_getdomaininfo = 5,
+    XEN_DOMCTL_irq_permission = 19,
+    XEN_DOMCTL_iomem_permission = 20,
+    XEN_DOMCTL_ioport_permission = 21,
+    XEN_DOMCTL_assign_device = 37,
+    XEN_DOMCTL_bind_pt_irq = 38,
+    XEN_DOMCTL_memory_mapping = 39,
+    XEN_DOMCTL_ioport_mapping = 40,
+    XEN_DOMCTL_test_assign_device = 45,
+    XEN_DOMCTL_set_target = 46,
+    XEN_DOMCTL_deassign_device = 47,
+    XEN_DOMCTL_unbind_pt_irq = 48,
+    XEN_DOMCTL_get_device_group = 50,
     XEN_DOMCTL_gdbsx_guestmemio = 1000,
 };
 

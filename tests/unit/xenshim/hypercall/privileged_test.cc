@@ -90,6 +90,70 @@ TEST_P(Privileged, DomctlLooksForItsDomain) {
     }
 }
 
+// What an operation is about comes before the privilege (guests/conformance/unprivileged.c has it
+// from the real one).
+TEST_P(Privileged, SomeDomctlsLookAtTheirArgumentsFirst) {
+    struct Row {
+        std::uint32_t cmd;
+        std::uint64_t u[3];
+        std::int64_t dom0, own;
+    };
+    const auto two = [](std::uint64_t first, std::uint64_t second) { return first | second << 32; };
+    constexpr std::uint64_t kAll = ~std::uint64_t{0};
+    guest.ports.limit_gfn = std::uint64_t{1} << 28;
+    const Row rows[] = {
+        {19, {55}, kPerm, kPerm},
+        {19, {56}, kInval, kInval},
+        {20, {0, 0}, kPerm, kPerm},
+        {20, {1, kAll}, kPerm, kPerm},
+        {20, {2, kAll}, kInval, kInval},
+        {21, {two(65535, 1)}, kPerm, kPerm},
+        {21, {two(65535, 2)}, kInval, kInval},
+        {21, {two(0, 65536)}, kPerm, kPerm},
+        {21, {two(1000, 0)}, kInval, kInval},
+        {21, {two(2, ~0u)}, kInval, kInval},
+        {38, {0}, kInval, kPerm},
+        {48, {0}, kInval, kPerm},
+        {39, {0, 0, 1}, kPerm, kPerm},
+        {39, {0, 0, 0}, kInval, kInval},
+        {39, {0, (1u << 28) - 1, 1}, kPerm, kPerm},
+        {39, {0, (1u << 28) - 1, 2}, kInval, kInval},
+        {39, {0, kAll, 2}, kInval, kInval},
+        {39, {kAll, 0, 1}, kPerm, kPerm},
+        {39, {kAll, 0, 2}, kInval, kInval},
+        {40, {two(65535, 65535), 1}, kNotSupp, kPerm},
+        {40, {two(65536, 0), 1}, kNotSupp, kInval},
+        {40, {two(0, 65536), 1}, kNotSupp, kInval},
+        {40, {0, 0}, kNotSupp, kInval},
+        {40, {0, 65536}, kNotSupp, kPerm},
+        {40, {0, 65537}, kNotSupp, kInval},
+        {40, {two(2, 0), ~0u}, kNotSupp, kInval},
+        {46, {0}, kInval, kNotSupp},
+        {46, {TestDomain::kDomid}, kPerm, kInval},
+        {46, {1000}, kSrch, kSrch},
+        {46, {DOMID_SELF}, kSrch, kSrch},
+        {50, {0}, kNotSupp, kNotSupp},
+    };
+    for (const Row& row : rows) {
+        const auto with = [&](std::uint16_t domain) {
+            Control arg{row.cmd, 0x15, domain};
+            std::copy(std::begin(row.u), std::end(row.u), arg.u.begin());
+            return guest.result(HYPERVISOR_domctl, guest.put(arg).value);
+        };
+        const auto what = ::testing::Message() << row.cmd << " " << row.u[0] << " " << row.u[1];
+        EXPECT_EQ(with(0), row.dom0) << what;
+        EXPECT_EQ(with(TestDomain::kDomid), row.own) << what;
+        EXPECT_EQ(with(1000), kSrch) << what;
+    }
+    // Devices may belong to nobody, and be looked for.
+    constexpr std::uint16_t kIo = 0x7ff1;
+    for (const std::uint32_t cmd : {37u, 45u, 47u}) {
+        EXPECT_EQ(control(HYPERVISOR_domctl, cmd, 0x15, kIo), cmd == 45 ? kSrch : kPerm) << cmd;
+        EXPECT_EQ(control(HYPERVISOR_domctl, cmd, 0x15, kInvalid), cmd == 45 ? kPerm : kSrch)
+            << cmd;
+    }
+}
+
 TEST_P(Privileged, MmuextOp) {
     const auto mmuext = [&](std::uint64_t uops, std::uint64_t count, std::uint64_t domain) {
         return TestDomain::result_of(guest.call(HYPERVISOR_mmuext_op, uops, count, 0, domain));
