@@ -148,9 +148,9 @@ Result add_to_physmap(World& world, const Cursor& at, const std::optional<Place>
     }
     const std::uint64_t start = world.era.range_in_struct() ? 0 : at.start;
     if (arg->size < start) return -XEN_EILSEQ;
-    const std::uint64_t words = world.wide ? UINT64_MAX : UINT32_MAX;
-    if (arg->idx > words - arg->size || arg->gfn > words - arg->size) {
-        return world.wide ? -XEN_EOVERFLOW : -XEN_EINVAL;
+    // A 32-bit caller's numbers are zero-extended, and cannot wrap.
+    if (arg->idx > UINT64_MAX - arg->size || arg->gfn > UINT64_MAX - arg->size) {
+        return -XEN_EOVERFLOW;
     }
     for (std::uint64_t i = start; i < arg->size; ++i) {
         const Result moved = move(world, arg->idx + i, arg->gfn + i);
