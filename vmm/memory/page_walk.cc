@@ -137,14 +137,14 @@ std::optional<Gpa> walk(GuestMemory& memory, const PagingState& paging, Gva at, 
     return walked->gpa;
 }
 
-std::optional<Gpa> LinearMemory::walk_and_remember(Gva at, Access access) {
+bool LinearMemory::walk_and_remember(Gva at, Access access) {
     const auto walked = walk_any(memory_, paging_, at, access);
-    if (!walked) return std::nullopt;
+    if (!walked) return false;
     known_ = true;
     known_writable_ = walked->write_needs_no_walk;
     known_virtual_ = at.value >> kPageShift;
     known_physical_ = walked->gpa.gfn();
-    return walked->gpa;
+    return true;
 }
 
 bool LinearMemory::read_pages(Gva at, std::span<std::byte> to) {

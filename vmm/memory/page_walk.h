@@ -48,15 +48,16 @@ class LinearMemory {
     }
     // Nothing behind it either when the page is not the guest's own (GuestMemory::set_foreign).
     std::optional<Gpa> translate(Gva at, Access access) {
-        const auto gpa = known_ && known_virtual_ == at.value >> kPageShift &&
-                                 (known_writable_ || access == Access::kRead)
-                             ? Gpa{(known_physical_ << kPageShift) | at.offset()}
-                             : walk_and_remember(at, access);
-        return gpa && memory_.is_foreign(gpa->gfn()) ? std::nullopt : gpa;
+        const bool known = known_ && known_virtual_ == at.value >> kPageShift &&
+                           (known_writable_ || access == Access::kRead);
+        if (!known && !walk_and_remember(at, access)) return std::nullopt;
+        const Gpa gpa{(known_physical_ << kPageShift) | at.offset()};
+        if (memory_.is_foreign(gpa.gfn())) return std::nullopt;
+        return gpa;
     }
 
   private:
-    std::optional<Gpa> walk_and_remember(Gva at, Access access);
+    bool walk_and_remember(Gva at, Access access);
     bool read_pages(Gva at, std::span<std::byte> to);
     bool write_pages(Gva at, std::span<const std::byte> from);
 
