@@ -1,6 +1,7 @@
 #include "xenshim/domain/grant_table.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <thread>
 
@@ -60,7 +61,8 @@ std::uint16_t in_use_bits(bool readonly) {
     return static_cast<std::uint16_t>(readonly ? GTF_reading : GTF_reading | GTF_writing);
 }
 
-// A busy bit is held for one page's copy at most, unless its holder lost its CPU.
+// A busy bit is held for a few instructions, unless its holder lost its CPU or waits for copiers;
+// and they leave after some thirty pages at most.
 void wait_a_little(unsigned& round) {
     constexpr unsigned kSpins = 64;
     if (++round % kSpins == 0) {
@@ -72,6 +74,24 @@ void wait_a_little(unsigned& round) {
 
 }  // namespace
 
+// While one lives no copier is at work.
+class GrantTable::CopiersRest {
+  public:
+    explicit CopiersRest(GrantTable& table) : table_(table) {
+        table_.copying_.fetch_add(kRest);
+        unsigned round = 0;
+        while ((table_.copying_.load(std::memory_order_acquire) & kAllCopiers) != 0) {
+            wait_a_little(round);
+        }
+    }
+    CopiersRest(const CopiersRest&) = delete;
+    CopiersRest& operator=(const CopiersRest&) = delete;
+    ~CopiersRest() { table_.copying_.fetch_sub(kRest, std::memory_order_release); }
+
+  private:
+    GrantTable& table_;
+};
+
 GrantTable::GrantTable(Ports& ports, vmm::GuestMemory& memory, Physmap& physmap, Config config)
     : ports_(ports),
       memory_(memory),
@@ -82,6 +102,9 @@ GrantTable::GrantTable(Ports& ports, vmm::GuestMemory& memory, Physmap& physmap,
       chunks_(config_.max_frames),
       storage_(config_.max_frames) {
     grow_locked(1);
+    for (std::uint32_t i = 0; i < kCopiers; ++i) {
+        copiers_[i].belong_to(*this, std::uint64_t{1} << i);
+    }
 }
 
 // ---- frames and version -------------------------------------------------------------------------
@@ -146,6 +169,7 @@ GuestResult<void> GrantTable::set_version(std::uint32_t wanted) {
     if (wanted != 1 && wanted != 2) return refuse(XEN_EINVAL);
     const std::scoped_lock lock(mutex_);
     if (wanted == version()) return {};
+    const CopiersRest rest(*this);
     std::vector<std::uint32_t> words;
     const auto unlock_all = [&] {
         for (std::uint32_t ref = 0; ref < words.size(); ++ref) {
@@ -223,22 +247,19 @@ std::uint16_t& GrantTable::status_of(std::uint32_t ref) {
 
 // ---- entries ------------------------------------------------------------------------------------
 
-GrantTable::Active* GrantTable::lock(std::uint32_t ref, bool wait, std::uint32_t* word,
-                                     GrantStatus* status) {
+GrantTable::Active* GrantTable::lock(std::uint32_t ref, std::uint32_t* word, GrantStatus* status) {
     *status = GNTST_bad_gntref;
     if (ref >= entries()) return nullptr;
     Active& a = active(ref);
     unsigned round = 0;
     std::uint32_t now = 0;  // what most entries are
-    while (!a.word.compare_exchange_strong(now, now | kBusy, std::memory_order_acquire)) {
+    while (!a.word.compare_exchange_strong(now, now | kBusy)) {
         if ((now & kBusy) == 0) continue;
-        if (!wait) {
-            *status = GNTST_eagain;
-            return nullptr;
-        }
         wait_a_little(round);
         now = a.word.load(std::memory_order_relaxed) & ~kBusy;
     }
+    // A copier that announces the entry from here on finds it ours.
+    if (announced(copying_.load() & kAllCopiers, ref)) CopiersRest{*this};
     // The version may have changed before the entry was ours; now it cannot.
     if (ref >= entries()) {
         unlock(a, now);
@@ -336,24 +357,43 @@ GrantStatus GrantTable::follow(Active& a, const Wanted& want, const grant_entry_
         return status;
     }
     a.offer = static_cast<std::uint16_t>(ref);
-    a.page = held.page;
+    a.page = held.part.page;
     a.start = 0;
     a.length = vmm::kPageSize;
     a.sub_page = true;
     return GNTST_okay;
 }
 
+bool GrantTable::is_transitive(const grant_entry_v2& snapshot) const {
+    return (snapshot.flags & GTF_type_mask) == GTF_transitive && version() == 2;
+}
+
+bool GrantTable::is_sub_page(const grant_entry_v2& snapshot) const {
+    return version() == 2 && (snapshot.flags & GTF_sub_page) != 0;
+}
+
+GrantStatus GrantTable::locate(const grant_entry_v2& snapshot, GrantedPart* part) const {
+    std::byte* page = memory_.page(snapshot.frame);
+    if (page == nullptr) return GNTST_bad_page;
+    *part = {.page = page, .start = 0, .length = vmm::kPageSize};
+    if (is_sub_page(snapshot)) {
+        part->start = snapshot.page_off;
+        part->length = snapshot.length;
+    }
+    return GNTST_okay;
+}
+
 GrantStatus GrantTable::resolve_copy(Active& a, const Wanted& want,
                                      const grant_entry_v2& snapshot) {
-    if ((snapshot.flags & GTF_type_mask) == GTF_transitive && version() == 2) {
-        return follow(a, want, snapshot);
-    }
-    a.page = memory_.page(snapshot.frame);
-    if (a.page == nullptr) return GNTST_bad_page;
+    if (is_transitive(snapshot)) return follow(a, want, snapshot);
+    GrantedPart part;
+    const GrantStatus found = locate(snapshot, &part);
+    if (found != GNTST_okay) return found;
+    a.page = part.page;
+    a.start = static_cast<std::uint16_t>(part.start);
+    a.length = static_cast<std::uint16_t>(part.length);
     a.gfn = snapshot.frame;
-    a.sub_page = version() == 2 && (snapshot.flags & GTF_sub_page) != 0;
-    a.start = a.sub_page ? snapshot.page_off : std::uint16_t{0};
-    a.length = a.sub_page ? snapshot.length : static_cast<std::uint16_t>(vmm::kPageSize);
+    a.sub_page = is_sub_page(snapshot);
     return GNTST_okay;
 }
 
@@ -370,10 +410,10 @@ void GrantTable::forget(Active& a) {
 }
 
 GrantStatus GrantTable::hold_for_copy(std::uint16_t domid, std::uint32_t ref, bool readonly,
-                                      bool wait, Held* held) {
+                                      Held* held) {
     std::uint32_t word = 0;
     GrantStatus status = GNTST_okay;
-    Active* a = lock(ref, wait, &word, &status);
+    Active* a = lock(ref, &word, &status);
     if (a == nullptr) return status;
     const Wanted want{domid, ref, readonly, false};
     grant_entry_v2 snapshot{};
@@ -388,31 +428,21 @@ GrantStatus GrantTable::hold_for_copy(std::uint16_t domid, std::uint32_t ref, bo
         status = resolve_copy(*a, want, snapshot);
         if (status != GNTST_okay) end(ref, word, readonly);
     }
-    if (status != GNTST_okay) {
-        unlock(*a, word);
-        return status;
+    if (status == GNTST_okay) {
+        *held = {.ref = ref,
+                 .readonly = readonly,
+                 .offered = false,
+                 .part = {.page = a->page, .start = a->start, .length = a->length}};
+        word += counter(readonly);
     }
-    *held = {.ref = ref,
-             .readonly = readonly,
-             .exclusive = word == 0,
-             .offered = false,
-             .page = a->page,
-             .start = a->start,
-             .length = a->length};
-    if (word != 0) unlock(*a, word + counter(readonly));
-    return GNTST_okay;
-}
-
-void GrantTable::share(Held* held) {
-    if (!held->exclusive) return;
-    held->exclusive = false;
-    unlock(active(held->ref), counter(held->readonly));
+    unlock(*a, word);
+    return status;
 }
 
 void GrantTable::leave(std::uint32_t ref, bool readonly) {
     std::uint32_t word = 0;
     GrantStatus status = GNTST_okay;
-    Active* a = lock(ref, true, &word, &status);
+    Active* a = lock(ref, &word, &status);
     if (a == nullptr) return;  // an entry in use stays one
     word -= counter(readonly);
     end(ref, word, readonly);
@@ -423,16 +453,32 @@ void GrantTable::leave(std::uint32_t ref, bool readonly) {
 void GrantTable::release(const Held& held) {
     if (held.offered) {
         release_offer(held.ref);
-        return;
-    }
-    if (!held.exclusive) {
+    } else {
         leave(held.ref, held.readonly);
-        return;
     }
-    Active& a = active(held.ref);
-    end(held.ref, 0, held.readonly);
-    if (a.offer != 0) forget(a);
-    unlock(a, 0);
+}
+
+// ---- copiers ------------------------------------------------------------------------------------
+
+GrantCopier* GrantTable::enter_copier() {
+    std::uint64_t copying = copying_.load(std::memory_order_relaxed);
+    for (;;) {
+        const unsigned free = static_cast<unsigned>(std::countr_one(copying));
+        if (copying >= kRest || free == kCopiers) return nullptr;
+        if (!copying_.compare_exchange_weak(copying, copying | std::uint64_t{1} << free)) continue;
+        GrantCopier& out = copiers_[free];
+        out.version_ = version();
+        out.entries_ = entries();
+        return &out;
+    }
+}
+
+bool GrantTable::announced(std::uint64_t copying, std::uint32_t ref) const {
+    for (; copying != 0; copying &= copying - 1) {
+        const GrantCopier& other = copiers_[static_cast<std::size_t>(std::countr_zero(copying))];
+        if (other.announced_[ref % GrantCopier::kPlaces].load() == ref) return true;
+    }
+    return false;
 }
 
 // As on Xen, also with an entry that does not exist or is in use.
@@ -444,13 +490,13 @@ GrantStatus GrantTable::swap(std::uint32_t ref_a, std::uint32_t ref_b) {
     const std::uint32_t refs[] = {std::min(ref_a, ref_b), std::max(ref_a, ref_b)};
     std::uint32_t words[2] = {};
     GrantStatus status = GNTST_okay;
-    Active* first = lock(refs[0], true, &words[0], &status);
+    Active* first = lock(refs[0], &words[0], &status);
     if (first == nullptr) return status;
-    Active* second = lock(refs[1], true, &words[1], &status);
+    Active* second = lock(refs[1], &words[1], &status);
     if (second != nullptr && (words[0] != 0 || words[1] != 0)) {
         status = GNTST_eagain;
     } else if (second != nullptr) {
-        const std::size_t size = version() == 1 ? sizeof(grant_entry_v1) : sizeof(grant_entry_v2);
+        const std::size_t size = entry_size(version());
         for (std::size_t at = 0; at < size; at += sizeof(std::uint64_t)) {
             const auto a = word_at<std::uint64_t>(entry(ref_a, size) + at);
             const auto b = word_at<std::uint64_t>(entry(ref_b, size) + at);
@@ -472,7 +518,7 @@ GrantStatus GrantTable::map_self(std::uint32_t ref, bool readonly, bool adopt,
                                  std::uint32_t* own_page) {
     std::uint32_t word = 0;
     GrantStatus status = GNTST_okay;
-    Active* a = lock(ref, true, &word, &status);
+    Active* a = lock(ref, &word, &status);
     if (a == nullptr) return status;
     const Wanted want{config_.domid, ref, readonly, true};
     grant_entry_v2 snapshot{};
@@ -514,7 +560,7 @@ void GrantTable::unmap_self(std::uint32_t ref, bool readonly) {
 std::uint32_t GrantTable::own_page_of(std::uint32_t ref) {
     std::uint32_t word = 0;
     GrantStatus status = GNTST_okay;
-    Active* a = lock(ref, true, &word, &status);
+    Active* a = lock(ref, &word, &status);
     if (a == nullptr) return kNoOwnPage;
     const std::uint32_t page = a->own_page;
     unlock(*a, word);
@@ -524,7 +570,7 @@ std::uint32_t GrantTable::own_page_of(std::uint32_t ref) {
 GrantTable::BackendMapping GrantTable::map(std::uint32_t ref, bool readonly) {
     BackendMapping out{.ref = ref, .readonly = readonly};
     std::uint32_t word = 0;
-    Active* a = lock(ref, true, &word, &out.status);
+    Active* a = lock(ref, &word, &out.status);
     if (a == nullptr) return out;
     const Wanted want{kBackendDomain, ref, readonly, true};
     grant_entry_v2 snapshot{};
@@ -564,11 +610,10 @@ GrantStatus GrantTable::copy_from(std::uint32_t ref, std::uint16_t offset,
                                   std::span<std::byte> to) {
     if (offset + to.size() > vmm::kPageSize) return GNTST_bad_copy_arg;
     Held held;
-    const GrantStatus status = hold_for_copy(kBackendDomain, ref, true, true, &held);
+    const GrantStatus status = hold_for_copy(kBackendDomain, ref, true, &held);
     if (status != GNTST_okay) return status;
-    const bool inside =
-        offset >= held.start && offset + to.size() <= std::size_t{held.start} + held.length;
-    if (inside && !to.empty()) std::memcpy(to.data(), held.page + offset, to.size());
+    const bool inside = held.part.holds(offset, to.size());
+    if (inside && !to.empty()) std::memcpy(to.data(), held.part.page + offset, to.size());
     release(held);
     return inside ? GNTST_okay : GNTST_general_error;
 }
@@ -577,11 +622,10 @@ GrantStatus GrantTable::copy_to(std::uint32_t ref, std::uint16_t offset,
                                 std::span<const std::byte> from) {
     if (offset + from.size() > vmm::kPageSize) return GNTST_bad_copy_arg;
     Held held;
-    const GrantStatus status = hold_for_copy(kBackendDomain, ref, false, true, &held);
+    const GrantStatus status = hold_for_copy(kBackendDomain, ref, false, &held);
     if (status != GNTST_okay) return status;
-    const bool inside =
-        offset >= held.start && offset + from.size() <= std::size_t{held.start} + held.length;
-    if (inside && !from.empty()) std::memcpy(held.page + offset, from.data(), from.size());
+    const bool inside = held.part.holds(offset, from.size());
+    if (inside && !from.empty()) std::memcpy(held.part.page + offset, from.data(), from.size());
     release(held);
     return inside ? GNTST_okay : GNTST_general_error;
 }
@@ -620,11 +664,8 @@ GrantStatus GrantTable::hold_offer(std::uint32_t ref, bool readonly, Held* held)
     }
     *held = {.ref = ref,
              .readonly = readonly,
-             .exclusive = false,
              .offered = true,
-             .page = o.page,
-             .start = 0,
-             .length = vmm::kPageSize};
+             .part = {.page = o.page, .start = 0, .length = vmm::kPageSize}};
     return GNTST_okay;
 }
 

@@ -7,7 +7,7 @@
 // entry either sees us or is seen.
 //
 // No lock spans more than one entry: an Active record has a busy bit, held for the few
-// instructions of a change, or for the length of one copy.
+// instructions of a change. A guest's copies do without: see grant_copier.h.
 //
 // Two domains use entries: the guest itself (a domain may grant to itself) and domain 0, where our
 // backends live. Domain 0 has a table of one frame, whose entries are what backends offer.
@@ -25,13 +25,11 @@
 #include "xenshim/abi/errno.h"
 #include "xenshim/abi/numbers.h"
 #include "xenshim/abi/structs.h"
+#include "xenshim/domain/grant_copier.h"
 #include "xenshim/domain/physmap.h"
 #include "xenshim/domain/ports.h"
 
 namespace xenshim {
-
-// GNTST_*: never positive.
-using GrantStatus = std::int16_t;
 
 inline constexpr std::uint16_t kBackendDomain = 0;
 
@@ -71,27 +69,18 @@ class GrantTable {
     struct Held {
         std::uint32_t ref = 0;
         bool readonly = false;
-        bool exclusive = false;  // its busy bit is ours until release()
-        bool offered = false;    // an entry of domain 0's
-        std::byte* page = nullptr;
-        std::uint16_t start = 0;  // the part that is granted
-        std::uint16_t length = 0;
+        bool offered = false;  // an entry of domain 0's
+        GrantedPart part;
     };
 
-    // For one copy by `domid`. With `wait` false: GNTST_eagain when somebody else is busy with the
-    // entry. What is held exclusively must be released, or shared, before another is waited for.
-    GrantStatus hold_for_copy(std::uint16_t domid, std::uint32_t ref, bool readonly, bool wait,
-                              Held* held);
+    // For one copy by `domid`. Waits for copiers: not from one that is at work.
+    GrantStatus hold_for_copy(std::uint16_t domid, std::uint32_t ref, bool readonly, Held* held);
     // The same of an entry of domain 0's.
     GrantStatus hold_offer(std::uint32_t ref, bool readonly, Held* held);
-    // Entry `ref` will be wanted soon.
-    void prefetch(std::uint32_t ref) {
-        if (ref >= entries()) return;
-        __builtin_prefetch(&active(ref), 1);
-        __builtin_prefetch(shared_ + std::size_t{ref} * (version() == 1 ? 8 : 16), 1);
-    }
-    void share(Held* held);
     void release(const Held& held);
+
+    // A copier to work with until its leave(). Null: all are taken, or they are to rest.
+    GrantCopier* enter_copier();
 
     // ---- mapped by the guest itself (grant_maps.h) ----------------------------------------------
 
@@ -124,8 +113,14 @@ class GrantTable {
     bool withdraw(std::uint32_t ref);
 
   private:
+    friend class GrantCopier;
+    class CopiersRest;
+
     static constexpr std::uint32_t kEntriesPerChunk = 512;  // a frame's, in version 1
     static constexpr std::uint32_t kOffers = 512;           // a table of one frame
+    static constexpr std::uint32_t kCopiers = 16;           // the next copy goes the slow way
+    static constexpr std::uint64_t kAllCopiers = (1u << kCopiers) - 1;
+    static constexpr std::uint64_t kRest = 1u << kCopiers;
 
     // What the use of an entry that began first found in it; guarded by the busy bit.
     struct alignas(32) Active {
@@ -160,6 +155,9 @@ class GrantTable {
     static constexpr std::uint32_t per_frame(std::uint32_t version) {
         return version == 1 ? kEntriesPerChunk : kEntriesPerChunk / 2;
     }
+    static constexpr std::size_t entry_size(std::uint32_t version) {
+        return version == 1 ? sizeof(abi::grant_entry_v1) : sizeof(abi::grant_entry_v2);
+    }
     static constexpr std::uint32_t status_frames_of(std::uint32_t frames) {
         constexpr std::uint32_t kPerStatusFrame = kMaxGrantFrames / kMaxStatusFrames;
         return (frames + kPerStatusFrame - 1) / kPerStatusFrame;
@@ -171,13 +169,20 @@ class GrantTable {
         return chunks_[ref / kEntriesPerChunk].load(
             std::memory_order_acquire)[ref % kEntriesPerChunk];
     }
-    // The record of `ref` with its busy bit ours, and the word without it. Null: no such entry, or
-    // (with `wait` false) somebody else's.
-    Active* lock(std::uint32_t ref, bool wait, std::uint32_t* word, GrantStatus* status);
+    // The record of `ref` with its busy bit ours, and the word without it; no copier has the
+    // entry. Null: no such entry.
+    Active* lock(std::uint32_t ref, std::uint32_t* word, GrantStatus* status);
     static void unlock(Active& a, std::uint32_t word) {
         a.word.store(word, std::memory_order_release);
     }
     bool grow_locked(std::uint32_t count);
+    // Entry `ref`, which there is, will be looked at soon.
+    void prefetch(std::uint32_t ref, std::uint32_t version) {
+        __builtin_prefetch(&active(ref));
+        __builtin_prefetch(entry(ref, entry_size(version)), 1);
+    }
+    // Whether one of the copiers that are at work by `copying` has announced `ref`.
+    bool announced(std::uint64_t copying, std::uint32_t ref) const;
 
     GrantStatus begin(const Wanted& want, bool in_use, abi::grant_entry_v2* snapshot);
     GrantStatus begin_v1(const Wanted& want, bool in_use, abi::grant_entry_v2* snapshot);
@@ -186,6 +191,9 @@ class GrantTable {
     void end(std::uint32_t ref, std::uint32_t word, bool readonly);
     GrantStatus admit(Active& a, const Wanted& want, std::uint32_t word,
                       abi::grant_entry_v2* snapshot);
+    bool is_transitive(const abi::grant_entry_v2& snapshot) const;
+    bool is_sub_page(const abi::grant_entry_v2& snapshot) const;
+    GrantStatus locate(const abi::grant_entry_v2& snapshot, GrantedPart* part) const;
     GrantStatus resolve_copy(Active& a, const Wanted& want, const abi::grant_entry_v2& snapshot);
     GrantStatus follow(Active& a, const Wanted& want, const abi::grant_entry_v2& snapshot);
     void forget(Active& a);
@@ -205,6 +213,9 @@ class GrantTable {
     std::vector<std::atomic<Active*>> chunks_;  // one per frame
     std::vector<std::unique_ptr<Active[]>> storage_;
     std::array<Offer, kOffers> offers_;
+    // Which copiers are at work, and above them how many want them to rest.
+    std::atomic<std::uint64_t> copying_{0};
+    std::array<GrantCopier, kCopiers> copiers_;
 };
 
 }  // namespace xenshim

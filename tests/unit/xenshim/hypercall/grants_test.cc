@@ -118,6 +118,35 @@ class Grants : public BothWidths {
                                                                 .gpfn = gfn});
         return guest.result(HYPERVISOR_memory_op, XENMEM_add_to_physmap, at.value);
     }
+    // A vCPU of its own, for another thread.
+    struct Vcpu {
+        explicit Vcpu(TestDomain& domain)
+            : of(domain),
+              access(domain.ports.memory),
+              preemption(domain.requests, {}, [] { return std::uint64_t{1}; }) {}
+
+        std::int64_t copy(const std::vector<Copy>& list) {
+            // As long as any list of the tests: one at a time is all that a vCPU has.
+            static std::atomic<std::uint64_t> next_list{0};
+            if (at.value == 0) at.value = kLists + next_list++ % 16 * vmm::kPageSize;
+            for (std::size_t i = 0; i < list.size(); ++i) {
+                of.poke_wide<gnttab_copy>(at + i * (of.wide() ? 40 : 24), list[i]);
+            }
+            access.forget();
+            const Reply reply = run_hypercall(of.domain, access, preemption, 1,
+                                              {.number = HYPERVISOR_grant_table_op,
+                                               .args = {GNTTABOP_copy, at.value, list.size(), 0, 0},
+                                               .width = of.width()});
+            const auto* finish = std::get_if<Finish>(&reply);
+            return finish != nullptr ? finish->result : INT64_MAX;
+        }
+
+        static constexpr std::uint64_t kLists = 0x6000'000;
+        TestDomain& of;
+        fakes::FakeAccess access;
+        Preemption preemption;
+        vmm::Gva at{0};
+    };
     // Page A, full of 0x71, granted to the guest itself by reference 20.
     void prepare() {
         fill(kPageA, 0x71);
@@ -1057,21 +1086,31 @@ TEST_P(Grants, Xsa228UsesOfSeveralThreads) {
     give(9, kPageB);
     give(10, kPageC, kBackendDomain);
     std::atomic<bool> stop{false};
-    const auto copier = [&](std::uint32_t from, std::uint32_t to) {
+    const auto slow_copier = [&](std::uint32_t from, std::uint32_t to) {
         while (!stop) {
             GrantTable::Held source, dest;
-            if (table().hold_for_copy(kSelf, from, true, true, &source) != GNTST_okay) continue;
-            GrantStatus got = table().hold_for_copy(kSelf, to, false, !source.exclusive, &dest);
-            if (got == GNTST_eagain) {
-                table().share(&source);
-                got = table().hold_for_copy(kSelf, to, false, true, &dest);
+            if (table().hold_for_copy(kSelf, from, true, &source) != GNTST_okay) continue;
+            if (table().hold_for_copy(kSelf, to, false, &dest) == GNTST_okay) {
+                table().release(dest);
             }
-            if (got == GNTST_okay) table().release(dest);
             table().release(source);
             std::this_thread::yield();
         }
     };
-    std::thread one(copier, 8, 9), other(copier, 9, 8);
+    const auto copier = [&](std::uint32_t from, std::uint32_t to) {
+        Vcpu vcpu(guest);
+        std::vector<Copy> list;
+        constexpr std::uint16_t kBoth = GNTCOPY_source_gref | GNTCOPY_dest_gref;
+        for (unsigned i = 0; i < 70; ++i) {
+            list.push_back(i % 2 == 0 ? copy_op(from, to, kBoth)
+                                      : copy_op(i, kPageC, GNTCOPY_source_gref));
+        }
+        while (!stop) {
+            EXPECT_EQ(vcpu.copy(list), 0);
+            std::this_thread::yield();
+        }
+    };
+    std::thread one(slow_copier, 8, 9), other(copier, 9, 8), third(copier, 8, 9);
     std::thread backend([&] {
         while (!stop) {
             const auto mapping = table().map(10, true);
@@ -1090,11 +1129,80 @@ TEST_P(Grants, Xsa228UsesOfSeveralThreads) {
     stop = true;
     one.join();
     other.join();
+    third.join();
     backend.join();
     EXPECT_GE(swaps, 20u);
     EXPECT_GE(changes, 2u);
     EXPECT_TRUE(table().set_version(2).has_value());
     EXPECT_TRUE(table().set_version(1).has_value());
+}
+
+// Whoever has ended an entry, and not found it in use, has its page for itself: neither does a copy
+// under way still write there, nor does one that had looked at the entry before.
+TEST_P(Grants, AnEndedEntryIsNotCopiedThrough) {
+    for (const std::uint32_t version : {1u, 2u}) {
+        go_to_version(version);
+        fill(kPageA, 0x11);
+        std::atomic<bool> stop{false};
+        const auto copier = [&] {
+            Vcpu vcpu(guest);
+            const std::vector<Copy> list(20, copy_op(kPageA, 20, GNTCOPY_dest_gref));
+            while (!stop) {
+                EXPECT_EQ(vcpu.copy(list), 0);
+            }
+        };
+        std::thread one(copier), other(copier);
+        auto* const page =
+            reinterpret_cast<volatile std::uint64_t*>(guest.ports.memory.page(kPageB));
+        const std::atomic_ref flags(version == 1 ? v1(20)->flags : v2(20)->flags);
+        const std::atomic_ref uses(
+            reinterpret_cast<std::uint16_t*>(guest.ports.own_page(kFirstStatusPage))[20]);
+        // Whole, for the copiers look at it.
+        const auto offer_nothing = [&] {
+            if (version == 1) {
+                std::atomic_ref(*reinterpret_cast<std::uint64_t*>(v1(20)))
+                    .store(kPageB << 32 | std::uint64_t{kSelf} << 16);
+            } else {
+                auto* words = reinterpret_cast<std::uint64_t*>(v2(20));
+                std::atomic_ref(words[0]).store(std::uint64_t{kSelf} << 16);
+                std::atomic_ref(words[1]).store(kPageB);
+            }
+        };
+        unsigned found_in_use = 0, copied = 0;
+        for (unsigned i = 0; i < 100'000 && (copied < 20 || found_in_use == 0); ++i) {
+            offer_nothing();
+            page[0] = 0x22;
+            page[511] = 0x22;
+            flags.store(kPermit);
+            for (unsigned n = 0; n < 1000 && page[511] == 0x22; ++n) {
+                std::this_thread::yield();
+            }
+            copied += page[511] != 0x22;
+            // As Linux does it (gnttab_end_foreign_access_ref).
+            for (;; ++found_in_use) {
+                if (version == 1) {
+                    std::uint16_t free = kPermit;
+                    if (flags.compare_exchange_strong(free, 0)) break;
+                } else if (flags.exchange(0); uses.load() == 0) {
+                    break;
+                }
+            }
+            page[0] = 0x33;
+            page[511] = 0x33;
+            for (unsigned n = 0; n < 3; ++n) {
+                std::this_thread::yield();
+                EXPECT_EQ(page[0], 0x33u);
+                EXPECT_EQ(page[511], 0x33u);
+            }
+        }
+        stop = true;
+        one.join();
+        other.join();
+        EXPECT_GE(copied, 20u);
+        EXPECT_GT(found_in_use, 0u);
+        EXPECT_EQ(swap(20, 21), GNTST_okay);  // nothing is left in use
+        EXPECT_EQ(version == 1 ? v1(21)->flags : status(21), 0);
+    }
 }
 
 // XSA-73 and the race of a free with a use: pins against balloon.
