@@ -246,6 +246,9 @@ enum : std::uint16_t {
 inline constexpr std::uint16_t GTF_readonly = 1u << 2;
 inline constexpr std::uint16_t GTF_reading = 1u << 3;
 inline constexpr std::uint16_t GTF_writing = 1u << 4;
+inline constexpr std::uint16_t GTF_PWT = 1u << 5;
+inline constexpr std::uint16_t GTF_PCD = 1u << 6;
+inline constexpr std::uint16_t GTF_PAT = 1u << 7;
 inline constexpr std::uint16_t GTF_sub_page = 1u << 8;
 inline constexpr std::uint32_t GNTTAB_NR_RESERVED_ENTRIES = 8;
 inline constexpr std::uint32_t GNTTAB_RESERVED_CONSOLE = 0;

@@ -13,12 +13,12 @@ namespace {
 
 constexpr std::uint32_t kBusy = 1u << 31;
 constexpr std::uint32_t kOfferTaken = 1u << 31;
-// Readers in the low byte, writers above. As on Xen a counter that has reached its top bit takes
-// no more.
+// Readers in the low byte, writers above. As on Xen, when one of the counters has reached its top
+// bit, neither takes any more.
 constexpr std::uint32_t kReader = 1;
 constexpr std::uint32_t kWriter = 1u << 8;
 constexpr std::uint32_t kWriters = 0xffu << 8;
-constexpr std::uint32_t kCounterTop = 0x80;
+constexpr std::uint32_t kCountersFull = 0x8080;
 
 constexpr std::uint32_t counter(bool readonly) {
     return readonly ? kReader : kWriter;
@@ -270,6 +270,11 @@ GrantTable::Active* GrantTable::lock(std::uint32_t ref, std::uint32_t* word, Gra
     return &a;
 }
 
+std::uint16_t GrantTable::flags_of(std::uint32_t ref) {
+    const std::size_t size = version() == 1 ? sizeof(grant_entry_v1) : sizeof(grant_entry_v2);
+    return word_at<std::uint16_t>(entry(ref, size)).load(std::memory_order_relaxed);
+}
+
 GrantStatus GrantTable::begin_v1(const Wanted& want, bool in_use, grant_entry_v2* snapshot) {
     const auto shared = word_at<std::uint64_t>(entry(want.ref, sizeof(grant_entry_v1)));
     // A part of a page is unknown to this version, but a mapping looks for it all the same.
@@ -337,8 +342,7 @@ void GrantTable::end(std::uint32_t ref, std::uint32_t word, bool readonly) {
 GrantStatus GrantTable::admit(Active& a, const Wanted& want, std::uint32_t word,
                               grant_entry_v2* snapshot) {
     if (word != 0) {
-        const std::uint32_t count = want.readonly ? word & 0xff : (word & kWriters) >> 8;
-        if (a.domid != want.domid || count >= kCounterTop || (want.map && a.sub_page)) {
+        if (a.domid != want.domid || (word & kCountersFull) != 0 || (want.map && a.sub_page)) {
             return GNTST_general_error;
         }
         if (want.readonly || (word & kWriters) != 0) return GNTST_okay;
@@ -417,17 +421,16 @@ GrantStatus GrantTable::hold_for_copy(std::uint16_t domid, std::uint32_t ref, bo
     if (a == nullptr) return status;
     const Wanted want{domid, ref, readonly, false};
     grant_entry_v2 snapshot{};
-    // Whoever began to read through a transitive entry says nothing of writing (XSA-226).
-    if (word != 0 && a->offer != 0 && !readonly && offers_[a->offer].readonly) {
-        unlock(*a, word);
-        return GNTST_general_error;
-    }
     status = admit(*a, want, word, &snapshot);
-    if (status == GNTST_okay && word == 0) {
+    const bool marked = status == GNTST_okay;
+    if (marked && word == 0) {
         a->domid = domid;
         status = resolve_copy(*a, want, snapshot);
-        if (status != GNTST_okay) end(ref, word, readonly);
+    } else if (marked && a->offer != 0 && !readonly && offers_[a->offer].readonly) {
+        // Whoever began to read through a transitive entry says nothing of writing (XSA-226).
+        status = GNTST_general_error;
     }
+    if (marked && status != GNTST_okay) end(ref, word, readonly);
     if (status == GNTST_okay) {
         *held = {.ref = ref,
                  .readonly = readonly,
@@ -525,6 +528,10 @@ GrantStatus GrantTable::map_self(std::uint32_t ref, bool readonly, bool adopt,
     const std::uint32_t before = word;
     status = admit(*a, want, word, &snapshot);
     const bool marked = status == GNTST_okay;
+    // Xen gives a translated guest no mapping with caching of its own (create_grant_p2m_mapping).
+    // It asks the entry as it is now; so may we, for nothing else depends on the answer.
+    const bool cached = marked && (flags_of(ref) & (GTF_PWT | GTF_PCD | GTF_PAT)) != 0;
+    if (cached) adopt = false;
     if (status == GNTST_okay && word == 0) {
         if (memory_.page(snapshot.frame) == nullptr) status = GNTST_bad_page;
     } else if (status == GNTST_okay && adopt && a->own_page == kNoOwnPage) {
@@ -543,6 +550,7 @@ GrantStatus GrantTable::map_self(std::uint32_t ref, bool readonly, bool adopt,
             status = GNTST_general_error;
         }
     }
+    if (status == GNTST_okay && cached) status = GNTST_general_error;
     if (status == GNTST_okay && adopt) {
         *own_page = a->own_page;
         word += counter(readonly);

@@ -165,6 +165,7 @@ class GrantTable {
 
     std::byte* entry(std::uint32_t ref, std::size_t size) { return shared_ + ref * size; }
     std::uint16_t& status_of(std::uint32_t ref);
+    std::uint16_t flags_of(std::uint32_t ref);
     Active& active(std::uint32_t ref) {
         return chunks_[ref / kEntriesPerChunk].load(
             std::memory_order_acquire)[ref % kEntriesPerChunk];

@@ -69,18 +69,22 @@ void Physmap::clear_locked(std::uint64_t gfn) {
                 }
             }
             return;
-        case Kind::kGranted: {
-            --accounts_.current;
-            const auto at = granted_at_.find(gfn);
-            const std::uint32_t page = at->second;
-            granted_at_.erase(at);
-            memory_.set_foreign(gfn, false);
-            ports_.hide_own_page(gfn);
-            if (ports_.in_slot(gfn)) memory_.set_hole(gfn, true);
-            drop_adopted_locked(page);
+        case Kind::kGranted:
+            adopted_[granted_at_[gfn]].given_back = true;
+            take_away_granted_locked(gfn);
             return;
-        }
     }
+}
+
+void Physmap::take_away_granted_locked(std::uint64_t gfn) {
+    types_.set(gfn, MemType::kRamRw);
+    const auto at = granted_at_.find(gfn);
+    const std::uint32_t page = at->second;
+    granted_at_.erase(at);
+    memory_.set_foreign(gfn, false);
+    ports_.hide_own_page(gfn);
+    if (ports_.in_slot(gfn)) memory_.set_hole(gfn, true);
+    drop_adopted_locked(page);
 }
 
 // Pages that were made holes. By now another vCPU may have populated some again, with zeroes: those
@@ -321,6 +325,10 @@ GuestResult<void> Physmap::remove(std::uint64_t gfn) {
     const std::scoped_lock lock(mutex_);
     const Kind kind = kind_locked(gfn);
     if (kind == Kind::kNothing) return refuse(XEN_ENOENT);
+    if (kind == Kind::kGranted) {
+        take_away_granted_locked(gfn);
+        return {};
+    }
     clear_locked(gfn);
     // Out of the map, but not given back: measured, it goes on being counted.
     if (kind == Kind::kRam) ++accounts_.current;
@@ -370,7 +378,9 @@ void Physmap::release(std::uint64_t gfn) {
 
 void Physmap::drop_adopted_locked(std::uint32_t page) {
     const auto at = adopted_.find(page);
-    if (--at->second == 0) adopted_.erase(at);
+    if (--at->second.uses != 0) return;
+    if (at->second.given_back) --accounts_.current;
+    adopted_.erase(at);
 }
 
 std::optional<std::uint32_t> Physmap::adopt(std::uint64_t gfn) {
@@ -378,12 +388,12 @@ std::optional<std::uint32_t> Physmap::adopt(std::uint64_t gfn) {
     const Kind kind = kind_locked(gfn);
     if (kind == Kind::kGranted) {
         const std::uint32_t page = granted_at_[gfn];
-        ++adopted_[page];
+        ++adopted_[page].uses;
         return page;
     }
     if (kind != Kind::kRam) return std::nullopt;
     std::uint32_t page = kFirstGrantedPage;
-    for (const auto& [taken, count] : adopted_) {
+    for (const auto& [taken, adopted] : adopted_) {
         if (taken != page) break;
         ++page;
     }
@@ -394,7 +404,7 @@ std::optional<std::uint32_t> Physmap::adopt(std::uint64_t gfn) {
     }
     clear_locked(gfn);
     ++accounts_.current;  // it stays the domain's
-    adopted_[page] = 1;
+    adopted_[page] = {.uses = 1};
     return page;
 }
 
@@ -428,7 +438,7 @@ Physmap::Shown Physmap::show_adopted(std::uint32_t page, std::uint64_t gfn) {
     }
     granted_at_[gfn] = page;
     memory_.set_foreign(gfn, true);
-    ++adopted_[page];
+    ++adopted_[page].uses;
     note_mapped_locked(gfn);
     return Shown::kDone;
 }
@@ -437,8 +447,7 @@ bool Physmap::hide_adopted(std::uint32_t page, std::uint64_t gfn) {
     const std::scoped_lock lock(mutex_);
     const auto at = granted_at_.find(gfn);
     if (at == granted_at_.end() || at->second != page) return false;
-    clear_locked(gfn);
-    ++accounts_.current;  // at no gfn, but still the domain's
+    take_away_granted_locked(gfn);  // at no gfn, but still the domain's
     return true;
 }
 

@@ -124,6 +124,7 @@ class Physmap {
     bool decrease_locked(std::uint64_t gfn, std::uint64_t pages, GivingBack& batch);
     void free_holes_locked(Run run);
     void drop_adopted_locked(std::uint32_t page);
+    void take_away_granted_locked(std::uint64_t gfn);
     bool cover_locked(std::uint64_t gfn, Kind before);
 
     Ports& ports_;
@@ -136,8 +137,14 @@ class Physmap {
     std::map<std::uint64_t, std::uint32_t> held_outside_;  // gfn -> how often
     std::set<std::uint64_t> leaving_;  // held pages outside the slots that were given back
     std::map<std::uint64_t, std::uint32_t> granted_at_;  // gfn -> own page
-    std::map<std::uint32_t, std::uint32_t> adopted_;     // own page -> holders and places
-    PageTypes types_;                                    // of what is mapped
+    // A page that a grant has mapped. One that is given back meanwhile is counted until the last
+    // mapping goes, however many places it had: its memory is there as long.
+    struct Adopted {
+        std::uint32_t uses = 0;  // holders and places
+        bool given_back = false;
+    };
+    std::map<std::uint32_t, Adopted> adopted_;  // by own page
+    PageTypes types_;                           // of what is mapped
     std::uint64_t modified_ = 0;
     unsigned batches_ = 0;  // that may hold pages back
     // Grant frames whose gfn was given back: gone for good, as on Xen.

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
+#include <vector>
 
 #include "xenshim/abi/continuation.h"
 
@@ -62,7 +63,8 @@ gnttab_copy<W64> wide(const gnttab_copy<W32>& op) {
 //
 // No guest can tell. Copies happen in the list's order; one that may change what the next are taken
 // from (the list itself, our own pages) ends its group, and so does the one before a copy out of
-// the list, which shows statuses. An element that has to wait for an entry is done by itself.
+// the list, which shows statuses. An element that has to wait for an entry is done by itself, and
+// so is one from or to the table, where the others' use is marked.
 template <class W>
 class CopyList {
   public:
@@ -71,7 +73,9 @@ class CopyList {
           grants_(call.domain().grants()),
           own_(call.domain().ports().own_page(0)),
           list_(list),
-          count_(count) {}
+          count_(count) {
+        if (count > 1) find_table();
+    }
     CopyList(const CopyList&) = delete;
     CopyList& operator=(const CopyList&) = delete;
     ~CopyList() { leave(); }
@@ -177,6 +181,8 @@ class CopyList {
                 status = GNTST_eagain;  // that it cannot be written says nothing of reading
             }
             if (status == GNTST_eagain || (i != next_ && from.part.page == list_page_)) break;
+            const bool alone = copier_ == nullptr;
+            if (!alone && (is_table(from.part.page) || is_table(to.part.page))) break;
             stops = i != first_ && call_.should_yield(i);
             if (stops) break;
             if (status == GNTST_okay) {
@@ -234,8 +240,23 @@ class CopyList {
     // Our own pages (shared_info, the table), and the list: from here on, and what was read of it.
     bool may_change_others(const std::byte* page) {
         if (page >= own_ && page < own_ + std::size_t{kOwnPages} * vmm::kPageSize) return true;
-        return list_page_ == nullptr || page == list_page_;
+        return list_page_ == nullptr || page == list_page_ || is_table(page);
     }
+
+    // Where a copy reaches the table: its frames have another address there than where we look at
+    // them.
+    void find_table() {
+        const auto find = [&](std::uint32_t first, std::uint32_t count) {
+            for (std::uint32_t own = first; own < first + count; ++own) {
+                const std::uint64_t gfn = call_.domain().physmap().gfn_of_own(own);
+                if (gfn != kNoGfn) table_.push_back(call_.domain().memory().page(gfn));
+            }
+        };
+        find(kFirstGrantPage, grants_.frames());
+        find(kFirstStatusPage, grants_.status_frames());
+        std::ranges::sort(table_);
+    }
+    bool is_table(const std::byte* page) const { return std::ranges::binary_search(table_, page); }
 
     void leave() {
         if (copier_ != nullptr) copier_->leave();
@@ -247,6 +268,7 @@ class CopyList {
     const std::byte* const own_;
     const vmm::Gva list_;
     const std::uint32_t count_;
+    std::vector<const std::byte*> table_;  // sorted
     GrantCopier* copier_ = nullptr;
     std::uint32_t next_ = 0;
     // What was read last: elements from `first_` on, and whether a copy has changed them since, or

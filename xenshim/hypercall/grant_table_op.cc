@@ -1,4 +1,6 @@
 // HYPERVISOR_grant_table_op (Xen's common/grant_table.c).
+#include <cstddef>
+
 #include "xenshim/abi/operations.h"
 #include "xenshim/hypercall/grant_batches.h"
 #include "xenshim/hypercall/handlers.h"
@@ -61,7 +63,10 @@ Outcome grant_table_op(Call& call) {
             if (const auto done = setup_table(call, *table); !done) {
                 return Call::fail(done.error());
             }
-            return Call::result(call.write_wide<gnttab_setup_table>(arg, *table));
+            // Xen writes this member alone, and what lies between the others is the guest's.
+            constexpr std::size_t kStatusAt = offsetof(gnttab_setup_table<W64>, status);
+            static_assert(kStatusAt == offsetof(gnttab_setup_table<W32>, status));
+            return Call::result(call.write(arg + kStatusAt, table->status));
         }
 
         case GNTTABOP_query_size:

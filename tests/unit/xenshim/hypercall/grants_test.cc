@@ -266,6 +266,25 @@ TEST_P(Grants, SetupTableTellsA64BitCallerOfAListThatIsNotThere) {
     EXPECT_EQ(table().frames(), 2u);
 }
 
+TEST_P(Grants, SetupTableWritesTheStatusAlone) {
+    const vmm::Gva list = guest.put_words({0, 0});
+    const vmm::Gva at = guest.reserve(sizeof(gnttab_setup_table<W64>));
+    for (unsigned i = 0; i < sizeof(gnttab_setup_table<W64>); ++i) {
+        guest.poke(at + i, std::uint8_t{0x5a});
+    }
+    guest.poke(at, DOMID_SELF);
+    guest.poke(at + 4, std::uint32_t{2});
+    if (guest.wide()) {
+        guest.poke(at + 16, list.value);
+    } else {
+        guest.poke(at + 12, static_cast<std::uint32_t>(list.value));
+    }
+    auto expected = guest.bytes(at, sizeof(gnttab_setup_table<W64>));
+    expected[8] = expected[9] = std::byte{0};
+    EXPECT_EQ(grant(GNTTABOP_setup_table, at), 0);
+    EXPECT_EQ(guest.bytes(at, sizeof(gnttab_setup_table<W64>)), expected);
+}
+
 // ---- copy ---------------------------------------------------------------------------------------
 
 TEST_P(Grants, CopiesInEachDirection) {
@@ -472,6 +491,67 @@ TEST_P(Grants, AFaultEndsAListBetweenTwoElements) {
     EXPECT_EQ(grant(GNTTABOP_copy, list, 3), kFault);
 }
 
+// A guest may copy onto its own table: what comes next in the list sees the entries that are there
+// then, wherever the frame is shown.
+TEST_P(Grants, ACopyOntoTheTableCountsForTheNextOne) {
+    for (const std::uint64_t shown_at : {kPageC, TestDomain::kHoleGfn}) {
+        for (const std::uint32_t version : {1u, 2u}) {
+            go_to_version(version);
+            ASSERT_EQ(add_frame(0, shown_at), 0);
+            fill(kPageA, 0x71);
+            fill(kPageB, 0x72);
+            give(20, kPageA);
+            // The entry that page 0x7104 holds, at the place of entry 20.
+            const std::size_t size = version == 1 ? 8 : 16;
+            give(21, kPageB);
+            guest.poke({address(0x7104)}, *v2(21));
+            if (version == 1) guest.poke({address(0x7104)}, *v1(21));
+            Copy change = copy_op(0x7104, shown_at, 0);
+            change.dest_offset = static_cast<std::uint16_t>(20 * size);
+            change.len = static_cast<std::uint16_t>(size);
+            const std::size_t bytes = guest.wide() ? 40 : 24;
+            const vmm::Gva list = guest.reserve(2 * bytes);
+            guest.poke_wide<gnttab_copy>(list, change);
+            guest.poke_wide<gnttab_copy>(list + bytes, copy_op(20, 0x7103, GNTCOPY_source_gref));
+            EXPECT_EQ(grant(GNTTABOP_copy, list, 2), 0);
+            EXPECT_EQ(guest.get_wide<gnttab_copy>(list).status, GNTST_okay);
+            EXPECT_EQ(guest.get_wide<gnttab_copy>(list + bytes).status, GNTST_okay);
+            EXPECT_EQ(byte(0x7103), 0x72) << version;
+        }
+    }
+}
+
+// What a list's other elements hold meanwhile is not to be seen in a copy of the table.
+TEST_P(Grants, ACopyOfTheTableShowsNoOtherElementsUse) {
+    ASSERT_EQ(add_frame(0, kPageC), 0);
+    give(20, kPageA);
+    const std::size_t bytes = guest.wide() ? 40 : 24;
+    const vmm::Gva list = guest.reserve(3 * bytes);
+    guest.poke_wide<gnttab_copy>(list, copy_op(20, kPageB, GNTCOPY_source_gref));
+    guest.poke_wide<gnttab_copy>(list + bytes, copy_op(kPageC, 0x7103, 0));
+    guest.poke_wide<gnttab_copy>(list + 2 * bytes, copy_op(20, kPageB, GNTCOPY_source_gref));
+    EXPECT_EQ(grant(GNTTABOP_copy, list, 3), 0);
+    EXPECT_EQ(guest.get<grant_entry_v1>({address(0x7103) + 20 * 8}).flags, kPermit);
+    EXPECT_EQ(v1(20)->flags, kPermit);
+}
+
+// Nor do they count as its users, of whom there are 128 at most.
+TEST_P(Grants, AListsElementsAreNotInEachOthersWay) {
+    prepare();
+    for (unsigned i = 0; i < 127; ++i) {
+        ASSERT_EQ(map(20, 0x7200 + i, GNTMAP_host_map | GNTMAP_readonly).status, GNTST_okay);
+    }
+    const std::size_t bytes = guest.wide() ? 40 : 24;
+    const vmm::Gva list = guest.reserve(4 * bytes);
+    for (unsigned i = 0; i < 4; ++i) {
+        guest.poke_wide<gnttab_copy>(list + i * bytes, copy_op(20, kPageB, GNTCOPY_source_gref));
+    }
+    EXPECT_EQ(grant(GNTTABOP_copy, list, 4), 0);
+    for (unsigned i = 0; i < 4; ++i) {
+        EXPECT_EQ(guest.get_wide<gnttab_copy>(list + i * bytes).status, GNTST_okay) << i;
+    }
+}
+
 TEST_P(Grants, ListsGoOnByPointerAndCount) {
     constexpr std::uint64_t kCount = 300;
     const std::size_t size = guest.wide() ? 40 : 24;
@@ -606,6 +686,73 @@ TEST_P(Grants, UnmappingInTheWrongPlace) {
     EXPECT_EQ(v1(20)->flags & GTF_reading, GTF_reading);
 }
 
+// XSA-252: a page that is given back while it is mapped counts until the last mapping goes, and is
+// taken off the account once.
+TEST_P(Grants, Xsa252AMappedPageThatIsGivenBack) {
+    prepare();
+    const auto before = map_of().accounts().current;
+    const auto first = map(20, 0x7200), second = map(20, 0x7201), third = map(20, 0x7202);
+    EXPECT_TRUE(map_of().decrease(0x7200));
+    EXPECT_TRUE(map_of().decrease(0x7201));
+    EXPECT_EQ(map_of().accounts().current, before);
+    EXPECT_EQ(byte(0x7202), 0x71);
+    EXPECT_EQ(unmap(first.handle, address(0x7202)), GNTST_okay);
+    EXPECT_EQ(unmap(second.handle, address(0x7202)), GNTST_general_error);
+    EXPECT_EQ(unmap(third.handle, address(0x7200)), GNTST_general_error);
+    EXPECT_EQ(map_of().accounts().current, before);
+    // Out of the map only, not given back.
+    fill(kPageB, 0x72);
+    give(21, kPageB);
+    const auto other = map(21, 0x7203), another = map(21, 0x7204);
+    EXPECT_TRUE(map_of().remove(0x7203).has_value());
+    EXPECT_EQ(map_of().accounts().current, before);
+    EXPECT_EQ(unmap(other.handle, address(0x7204)), GNTST_okay);
+    EXPECT_EQ(map_of().accounts().current, before);
+    EXPECT_EQ(v1(21)->flags, kPermit | GTF_reading | GTF_writing);
+    EXPECT_EQ(another.status, GNTST_okay);
+    // Once, when the last mapping goes.
+    give(22, kPageC);
+    const auto one = map(22, 0x7205), two = map(22, 0x7206);
+    EXPECT_TRUE(map_of().place_own(kSharedInfoPage, 0x7206).has_value());
+    EXPECT_EQ(map_of().accounts().current, before);
+    EXPECT_EQ(unmap(one.handle, address(0x7205)), GNTST_okay);
+    EXPECT_EQ(map_of().accounts().current, before);
+    EXPECT_EQ(unmap(two.handle, address(0x7206)), GNTST_general_error);
+}
+
+TEST_P(Grants, AMappedPageThatIsGivenBackIsFreedWithItsLastMapping) {
+    prepare();
+    give(21, kPageB);
+    const auto before = map_of().accounts().current;
+    const auto first = map(20, kPageB), second = map(20, 0x7201);
+    ASSERT_EQ(first.status, GNTST_okay);
+    EXPECT_TRUE(map_of().decrease(kPageB));
+    // By another entry the page comes to another place.
+    give(21, 0x7201);
+    const auto third = map(21, 0x7202);
+    ASSERT_EQ(third.status, GNTST_okay);
+    EXPECT_EQ(unmap(first.handle, address(0x7201)), GNTST_okay);
+    EXPECT_EQ(unmap(second.handle, address(0x7202)), GNTST_okay);
+    EXPECT_EQ(v1(20)->flags, kPermit);
+    EXPECT_EQ(map_of().accounts().current, before);
+    EXPECT_EQ(unmap(third.handle, address(0x7202)), GNTST_general_error);
+}
+
+TEST_P(Grants, AMappingHasNoCachingOfItsOwn) {
+    for (const std::uint16_t caching : {GTF_PWT, GTF_PCD, GTF_PAT}) {
+        give(20, kPageA, kSelf, static_cast<std::uint16_t>(kPermit | caching));
+        EXPECT_EQ(map(20, kPageB).status, GNTST_general_error);
+        EXPECT_EQ(v1(20)->flags, kPermit | caching);
+        EXPECT_TRUE(map_of().has_ram(kPageA));
+        EXPECT_EQ(copy(copy_op(20, kPageB, GNTCOPY_source_gref)), GNTST_okay);
+    }
+    give(20, kPageA);
+    ASSERT_EQ(map(20, kPageB).status, GNTST_okay);
+    v1(20)->flags |= GTF_PCD;
+    EXPECT_EQ(map(20, kPageC).status, GNTST_general_error);
+    EXPECT_EQ(v1(20)->flags, kPermit | GTF_PCD | GTF_reading | GTF_writing);
+}
+
 TEST_P(Grants, AMappingOverAMappingEndsTheDomain) {
     prepare();
     give(21, kPageC);
@@ -661,6 +808,8 @@ TEST_P(Grants, Xsa224UsesAreCounted) {
         handles.push_back(op.handle);
     }
     EXPECT_EQ(map(20, 0x7300).status, GNTST_general_error);  // Xen's counter is full
+    EXPECT_EQ(map(20, 0x7300, GNTMAP_host_map | GNTMAP_readonly).status, GNTST_general_error);
+    EXPECT_EQ(copy(copy_op(20, kPageC, GNTCOPY_source_gref)), GNTST_general_error);
     for (unsigned i = 0; i < 128; ++i) {
         EXPECT_EQ(v1(20)->flags, kPermit | GTF_reading | GTF_writing);
         EXPECT_EQ(unmap(handles[i], address(0x7200 + i)), GNTST_okay);
