@@ -21,15 +21,17 @@ std::optional<Result> refusal(std::uint16_t domid, Result for_dom0) {
 
 // ---- the map ------------------------------------------------------------------------------------
 
+// What is there is given back.
 void empty(World& world, std::uint64_t gfn) {
     const Cell cell = world.at(gfn);
     if (cell.kind == Kind::kRam) --world.current;
     if (cell.kind == Kind::kOwn) world.where.erase(cell.own);
+    if (cell.kind == Kind::kMapped) cell.frame->given_back = true;  // counted until it is unmapped
     world.changed[gfn] = {};
 }
 
-void put_ram(World& world, std::uint64_t gfn, std::uint64_t content) {
-    world.changed[gfn] = {.kind = Kind::kRam, .content = content};
+void put_ram(World& world, std::uint64_t gfn, std::shared_ptr<Frame> frame) {
+    world.changed[gfn] = {.kind = Kind::kRam, .frame = std::move(frame)};
     ++world.current;
     if (gfn > world.highest) world.highest = gfn;
 }
@@ -46,9 +48,11 @@ bool decrease(World& world, std::uint64_t gfn) {
 bool populate(World& world, std::uint64_t gfn) {
     if (gfn >= world.machine.limit_gfn) return false;
     if (world.current >= world.maximum) return false;
+    // Xen ends a domain that puts memory where it has mapped a grant; here it only fails.
+    if (world.at(gfn).kind == Kind::kMapped) return false;
     // RAM that was there is forgotten, but not taken off the account (measured).
     if (world.at(gfn).kind != Kind::kRam) empty(world, gfn);
-    put_ram(world, gfn, 0);
+    put_ram(world, gfn, nullptr);
     return true;
 }
 
@@ -70,12 +74,13 @@ Result place(World& world, std::uint32_t own, std::uint64_t gfn) {
 Result move(World& world, std::uint64_t from, std::uint64_t to) {
     const Cell source = world.at(from);
     if (source.kind == Kind::kOwn) return place(world, source.own, to);
+    // A page that a grant shows stays where it is; Xen would show it twice.
     if (source.kind != Kind::kRam) return -XEN_EINVAL;
     if (from == to) return 0;
     if (to >= world.machine.limit_gfn) return -XEN_ENOENT;
     empty(world, to);
     empty(world, from);
-    put_ram(world, to, source.content);
+    put_ram(world, to, source.frame);
     return 0;
 }
 
@@ -87,10 +92,20 @@ constexpr std::uint32_t kSharedInfo = 0, kGrantTable = 1, kGmfn = 2, kRange = 3,
 Result add_one(World& world, std::uint32_t space, std::uint64_t idx, std::uint64_t gfn) {
     switch (space) {
         case kSharedInfo: return idx == 0 ? place(world, 0, gfn) : -XEN_EINVAL;
-        case kGrantTable:
-            // Status frames are version 2's; this table is version 1's.
+        case kGrantTable: {
+            constexpr std::uint64_t kStatus = 0x8000'0000, kFramesOfOne = 8;
+            const bool status = world.grants.version == 2 && (idx & kStatus) != 0;
+            if (status) idx &= ~kStatus;
+            // The table grows to have it; a status frame has room for eight frames' entries.
             if (idx >= world.era.grant_frames()) return -XEN_EINVAL;
-            return place(world, static_cast<std::uint32_t>(idx) + 1, gfn);
+            const std::uint64_t frames = status ? (idx + 1) * kFramesOfOne : idx + 1;
+            const bool there = status && idx * kFramesOfOne < world.grants.frames;
+            if (!there && !grow_grants(world, frames)) return -XEN_EINVAL;
+            return place(
+                world,
+                (status ? kFirstStatusFrame : kFirstGrantFrame) + static_cast<std::uint32_t>(idx),
+                gfn);
+        }
         case kGmfn:
         case kRange: return move(world, idx, gfn);
         case kDevMmio: return -XEN_EACCES;
@@ -99,6 +114,21 @@ Result add_one(World& world, std::uint32_t space, std::uint64_t idx, std::uint64
 }
 
 }  // namespace
+
+std::shared_ptr<Frame> World::page(std::uint64_t gfn) {
+    const Cell cell = at(gfn);
+    if (cell.kind == Kind::kNothing) return nullptr;
+    if (cell.kind == Kind::kOwn) return own_page(cell.own);
+    if (cell.frame != nullptr) return cell.frame;
+    changed[gfn] = {.kind = Kind::kRam, .frame = std::make_shared<Frame>()};
+    return changed[gfn].frame;
+}
+
+std::shared_ptr<Frame> World::own_page(std::uint32_t number) {
+    auto& frame = own[number];
+    if (frame == nullptr) frame = std::make_shared<Frame>();
+    return frame;
+}
 
 // ---- memory_op ----------------------------------------------------------------------------------
 
@@ -169,10 +199,11 @@ Result remove_from_physmap(World& world, const Cursor& at, const std::optional<P
     if (const auto no = stray(world, at)) return *no;
     if (!arg) return -XEN_EFAULT;
     if (const auto no = refusal(arg->domid, XEN_EACCES)) return *no;
-    const Kind kind = world.at(arg->gfn).kind;
-    if (kind == Kind::kNothing) return -XEN_ENOENT;
-    empty(world, arg->gfn);
-    if (kind == Kind::kRam) ++world.current;  // at no gfn, but counted (measured)
+    const Cell cell = world.at(arg->gfn);
+    if (cell.kind == Kind::kNothing) return -XEN_ENOENT;
+    // RAM is at no gfn then, but counted (measured).
+    if (cell.kind == Kind::kOwn) world.where.erase(cell.own);
+    world.changed[arg->gfn] = {};
     return 0;
 }
 
