@@ -291,10 +291,10 @@ Prepared multicall_inside(TestDomain& guest, const Era& era, std::uint64_t units
 // ---- event_channel_op 10 ------------------------------------------------------------------------
 
 // Every port closed; how far it came is the domain's to know, the guest sees another operation.
-Prepared event_reset(TestDomain& guest, const Era&, std::uint64_t units) {
-    constexpr std::uint64_t kBetweenLooks = 64;
+constexpr std::uint64_t kPortsBetweenLooks = 64;
+
+Prepared event_reset(TestDomain& guest, std::uint32_t count) {
     auto& ports = guest.domain.event_channels();
-    const auto count = static_cast<std::uint32_t>(2 * units);
     for (std::uint32_t port = 1; port < count; ++port) {
         EXPECT_TRUE(ports.alloc_unbound(0));
     }
@@ -302,7 +302,7 @@ Prepared event_reset(TestDomain& guest, const Era&, std::uint64_t units) {
     Prepared call{.number = HYPERVISOR_event_channel_op,
                   .args = args(EVTCHNOP_reset, at.value),
                   .units = count,
-                  .granularity = kBetweenLooks};
+                  .granularity = kPortsBetweenLooks};
     call.frozen = [first = call.args](std::uint64_t) {
         Frozen frozen{.args = first};
         frozen.args[0] = 14;
@@ -314,6 +314,20 @@ Prepared event_reset(TestDomain& guest, const Era&, std::uint64_t units) {
     };
     call.event_ports = count;
     return call;
+}
+
+// All the ports that a guest without the FIFO ABI can have; the next one has the stops.
+Prepared event_reset_2_level(TestDomain& guest, const Era&, std::uint64_t) {
+    return event_reset(guest, guest.wide() ? 4096 : 1024);
+}
+Prepared event_reset_fifo(TestDomain& guest, const Era&, std::uint64_t units) {
+    const vmm::Gva block = guest.reserve(vmm::kPageSize, vmm::kPageSize);
+    EXPECT_TRUE(guest.domain.event_channels().init_control(
+        0, 0, guest.domain.guest_page(block.value >> vmm::kPageShift)));
+    return event_reset(guest, static_cast<std::uint32_t>(units * kPortsBetweenLooks));
+}
+void with_many_ports(TestDomain::Options& options) {
+    options.max_event_port = 131071;
 }
 
 // ---- grant_table_op -----------------------------------------------------------------------------
@@ -336,9 +350,12 @@ void grant_to_self(TestDomain& guest, std::uint32_t ref, std::uint64_t gfn) {
     std::memcpy(guest.ports.own_page(kFirstGrantPage) + ref * sizeof e, &e, sizeof e);
 }
 
-// A list of elements of `bytes` each, whose status is at `status_at`. One of them fails.
+// A list of elements of `bytes` each, whose status is at `status_at`. Some of them fail.
+constexpr auto one_of_them = [](std::uint64_t i) { return i == kBadElement; };
+
 Prepared grant_batch(std::uint32_t op, vmm::Gva list, std::uint64_t units, unsigned bytes,
-                     unsigned status_at, std::int16_t bad_status) {
+                     unsigned status_at, std::int16_t bad_status,
+                     bool (*fails)(std::uint64_t) = one_of_them) {
     Prepared call{.number = HYPERVISOR_grant_table_op, .args = args(kScreen | op, list.value)};
     call.args[2] = kScreen | units;
     call.units = units;
@@ -348,7 +365,7 @@ Prepared grant_batch(std::uint32_t op, vmm::Gva list, std::uint64_t units, unsig
         frozen.args[1] = list.value + k * bytes;
         frozen.args[2] = units - k;
         for (std::uint64_t i = 0; i < k; ++i) {
-            const auto status = static_cast<std::uint16_t>(i == kBadElement ? bad_status : 0);
+            const auto status = static_cast<std::uint16_t>(fails(i) ? bad_status : 0);
             frozen.memory.push_back({list.value + i * bytes + status_at, 2, status});
         }
         return frozen;
@@ -453,28 +470,39 @@ Prepared grant_map(TestDomain& guest, const Era&, std::uint64_t units) {
     return call;
 }
 
-// Thirty-two at a time, for one flush.
+// Thirty-two at a time, for one flush: one of them, each time another, is a mapping, and the others
+// have a handle that nobody has.
+constexpr std::uint64_t kUnmapsBetweenLooks = 32;
+constexpr auto is_no_mapping = [](std::uint64_t i) {
+    const std::uint64_t mapping = i / kUnmapsBetweenLooks;
+    return i % kUnmapsBetweenLooks != mapping % kUnmapsBetweenLooks || mapping == kBadElement;
+};
+
 Prepared grant_unmap(TestDomain& guest, const Era&, std::uint64_t units) {
     constexpr unsigned kBytes = 24, kStatusAt = 20;
     const vmm::Gva maps = put_mappings(guest, units);
     EXPECT_EQ(guest.result(HYPERVISOR_grant_table_op, GNTTABOP_map_grant_ref, maps.value, units),
               0);
-    const vmm::Gva list = guest.reserve(units * kBytes);
-    for (std::uint64_t i = 0; i < units; ++i) {
-        const auto mapped =
-            guest.get<gnttab_map_grant_ref>(in_list(maps, i, sizeof(gnttab_map_grant_ref)));
-        guest.poke(in_list(list, i, kBytes), gnttab_unmap_grant_ref{.host_addr = mapped.host_addr,
-                                                                    .dev_bus_addr = 0,
-                                                                    .handle = mapped.handle,
-                                                                    .status = kUntouched,
-                                                                    .pad = 0x1234});
+    const std::uint64_t count = units * kUnmapsBetweenLooks;
+    const vmm::Gva list = guest.reserve(count * kBytes);
+    for (std::uint64_t i = 0; i < count; ++i) {
+        const auto mapped = guest.get<gnttab_map_grant_ref>(
+            in_list(maps, i / kUnmapsBetweenLooks, sizeof(gnttab_map_grant_ref)));
+        guest.poke(in_list(list, i, kBytes),
+                   gnttab_unmap_grant_ref{.host_addr = mapped.host_addr,
+                                          .dev_bus_addr = 0,
+                                          .handle = is_no_mapping(i) ? ~0u : mapped.handle,
+                                          .status = kUntouched,
+                                          .pad = 0x1234});
     }
-    auto call =
-        grant_batch(GNTTABOP_unmap_grant_ref, list, units, kBytes, kStatusAt, GNTST_bad_handle);
-    call.granularity = 32;
+    auto call = grant_batch(GNTTABOP_unmap_grant_ref, list, count, kBytes, kStatusAt,
+                            GNTST_bad_handle, is_no_mapping);
+    call.granularity = kUnmapsBetweenLooks;
     call.gfns = gfns_of_mappings(units);
     call.done = [&guest, list](std::uint64_t i) {
-        if (i != kBadElement) return !guest.domain.physmap().is_mapped(kFarGfn + i);
+        if (!is_no_mapping(i)) {
+            return !guest.domain.physmap().is_mapped(kFarGfn + i / kUnmapsBetweenLooks);
+        }
         return guest.get<std::uint16_t>(list + i * kBytes + kStatusAt) != kUntouched;
     };
     return call;
@@ -513,34 +541,78 @@ Prepared grant_swap(TestDomain& guest, const Era&, std::uint64_t units) {
 
 // A step of hvm_op's cursor, and of dm_op.
 constexpr std::uint64_t kPagesBetweenLooks = 256;
-// RAM that arguments do not lie in.
-constexpr std::uint64_t kTypedGfn = 0x400, kTypedPages = 0x7c00;
+// RAM that arguments do not lie in, and what is behind its end: holes, which take as long, but for
+// a page at each place where the operation may stop.
+constexpr std::uint64_t kTypedGfn = 0x400, kTypedPages = fakes::FakePorts::kRamPages - kTypedGfn;
 
 void with_device_model(TestDomain::Options& options) {
     options.device_model = true;
 }
 
-// Each page has been given its type, or counts as modified.
-void watch_types(Prepared& call, TestDomain& guest, std::uint64_t first) {
-    call.done = [&guest, first](std::uint64_t i) {
-        return guest.domain.physmap().mem_type(first + i) == MemType::kRamRo;
-    };
-    for (std::uint64_t i = 0; i < call.units; i += std::max<std::uint64_t>(call.units / 100, 1)) {
-        call.gfns.push_back(first + i);
+// The operation's units are pages from kTypedGfn on, in the order that `unit` says: those that are
+// there, and in `call.gfns` some of them.
+using Place = std::uint64_t (*)(std::uint64_t unit, std::uint64_t pages);
+constexpr Place kUpwards = [](std::uint64_t unit, std::uint64_t) { return kTypedGfn + unit; };
+
+// How many pages of the first n units are there.
+class Present {
+  public:
+    Present(TestDomain& guest, Prepared& call, Place place) {
+        guest.ports.pool_pages = 256;
+        for (std::uint64_t unit = 0; unit < call.units; unit += kPagesBetweenLooks) {
+            const std::uint64_t gfn = place(unit, call.units);
+            if (gfn < fakes::FakePorts::kRamPages) continue;
+            EXPECT_TRUE(guest.domain.physmap().populate(gfn));
+            call.gfns.push_back(gfn);
+            there_.push_back(unit);
+        }
+        // RAM is a run of units without an end or a beginning in it.
+        while (ram_first_ < call.units &&
+               place(ram_first_, call.units) >= fakes::FakePorts::kRamPages) {
+            ++ram_first_;
+        }
+        ram_ = std::min(call.units, kTypedPages);
+        const std::uint64_t step = std::max<std::uint64_t>(call.units / 100, 1);
+        for (std::uint64_t unit = 0; unit < call.units; unit += step) {
+            const std::uint64_t gfn = place(unit, call.units);
+            if (gfn < fakes::FakePorts::kRamPages) call.gfns.push_back(gfn);
+        }
     }
+    std::uint64_t before(std::uint64_t unit) const {
+        const std::uint64_t ram = unit <= ram_first_ ? 0 : std::min(unit - ram_first_, ram_);
+        const auto more = std::ranges::lower_bound(there_, unit) - there_.begin();
+        return ram + static_cast<std::uint64_t>(more);
+    }
+
+  private:
+    std::uint64_t ram_first_ = 0, ram_ = 0;
+    std::vector<std::uint64_t> there_;  // units in the holes
+};
+
+// Each page has been given its type, or counts as modified. Of units whose page is not there the
+// nearest one before is asked.
+void watch_types(Prepared& call, TestDomain& guest) {
+    const Present present(guest, call, kUpwards);
+    call.done = [&guest](std::uint64_t i) {
+        std::uint64_t gfn = kTypedGfn + i;
+        if (gfn >= fakes::FakePorts::kRamPages) gfn -= i % kPagesBetweenLooks;
+        return guest.domain.physmap().mem_type(gfn) == MemType::kMmioDm;
+    };
 }
-void watch_count(Prepared& call, TestDomain& guest) {
-    call.done = [&guest](std::uint64_t i) { return guest.domain.physmap().modified_pages() > i; };
+void watch_count(Prepared& call, TestDomain& guest, Place place) {
+    call.done = [&guest, present = Present(guest, call, place)](std::uint64_t i) {
+        return guest.domain.physmap().modified_pages() >= present.before(i + 1);
+    };
 }
 
 std::uint64_t typed_pages(std::uint64_t units, std::uint64_t step) {
-    return std::min(units * step, kTypedPages);
+    return units * step;
 }
 
 // hvm_op, its progress in the structure until 4.4, in the register from 4.5 to 4.8.
 Prepared hvm_memory(TestDomain& guest, std::uint32_t op, std::uint64_t first, std::uint64_t pages,
                     bool in_struct) {
-    const auto type = op == HVMOP_set_mem_type ? MemType::kRamRo : MemType::kRamRw;
+    const auto type = op == HVMOP_set_mem_type ? MemType::kMmioDm : MemType::kRamRw;
     const vmm::Gva at =
         in_struct ? guest.put(xen_hvm_memory_range_4_4{.domid = TestDomain::kDomid,
                                                        .pad = 0x1234,
@@ -571,14 +643,13 @@ std::uint64_t hvm_step(const Era& era) {
 Prepared hvm_set_type(TestDomain& guest, const Era& era, std::uint64_t units) {
     auto call = hvm_memory(guest, HVMOP_set_mem_type, kTypedGfn, typed_pages(units, hvm_step(era)),
                            hvm_step(era) == 1);
-    watch_types(call, guest, kTypedGfn);
+    watch_types(call, guest);
     return call;
 }
 Prepared hvm_modified(TestDomain& guest, const Era& era, std::uint64_t units) {
-    // Only pages that are there count.
     auto call = hvm_memory(guest, HVMOP_modified_memory, kTypedGfn,
                            typed_pages(units, hvm_step(era)), hvm_step(era) == 1);
-    watch_count(call, guest);
+    watch_count(call, guest, kUpwards);
     return call;
 }
 
@@ -608,7 +679,7 @@ Prepared dm_set_type(TestDomain& guest, const Era&, std::uint64_t units) {
     const auto [list, at] =
         put_dm_op(guest, XEN_DMOP_set_mem_type,
                   xen_dm_op_set_mem_type{.nr = static_cast<std::uint32_t>(pages),
-                                         .mem_type = static_cast<std::uint16_t>(MemType::kRamRo),
+                                         .mem_type = static_cast<std::uint16_t>(MemType::kMmioDm),
                                          .pad = 0,
                                          .first_pfn = kTypedGfn},
                   TestDomain::null(), 0);
@@ -621,14 +692,18 @@ Prepared dm_set_type(TestDomain& guest, const Era&, std::uint64_t units) {
                       .memory = {{base + 8, 4, pages - k}, {base + 16, 8, kTypedGfn + k}}};
     };
     call.progress_left = {{at.value + 8, 4, 0}, {at.value + 16, 8, 0}};
-    watch_types(call, guest, kTypedGfn);
+    watch_types(call, guest);
     return call;
 }
 
-// Extents of a hundred pages, from the last to the first: a stop lies inside of one, but for those
-// that do not.
+// Extents of 124 pages, from the last to the first, none of them half in RAM: a stop lies inside of
+// one, but for those that do not.
+constexpr std::uint64_t kExtent = 124;
+constexpr Place kByExtents = [](std::uint64_t unit, std::uint64_t pages) {
+    return kTypedGfn + pages - kExtent - unit / kExtent * kExtent + unit % kExtent;
+};
+
 Prepared dm_modified(TestDomain& guest, const Era&, std::uint64_t units) {
-    constexpr std::uint64_t kExtent = 100;
     const std::uint64_t count = typed_pages(units, kPagesBetweenLooks) / kExtent;
     const vmm::Gva extents = guest.reserve(count * sizeof(xen_dm_op_modified_memory_extent));
     for (std::uint64_t i = 0; i < count; ++i) {
@@ -649,7 +724,7 @@ Prepared dm_modified(TestDomain& guest, const Era&, std::uint64_t units) {
                       .memory = {{base + 8, 4, count - k / kExtent}, {base + 12, 4, k % kExtent}}};
     };
     call.progress_left = {{at.value + 8, 4, 0}, {at.value + 12, 4, 0}};
-    watch_count(call, guest);
+    watch_count(call, guest, kByExtents);
     return call;
 }
 
@@ -669,7 +744,12 @@ constexpr Scenario kScenarios[] = {
     {"gmfn_range, down over itself", [](const Era& e) { return e.has_range(); }, range_down},
     {"gmfn_range, up over itself", [](const Era& e) { return e.has_range(); }, range_up},
     {"add_to_physmap_batch", [](const Era& e) { return e.has_batch(); }, physmap_batch},
-    {"event channels' reset", [](const Era& e) { return e.reset_continues(); }, event_reset},
+    {"event channels' reset, 2-level", [](const Era& e) { return e.reset_continues(); },
+     event_reset_2_level, [](TestDomain::Options& o) { o.max_event_port = 4095; },
+     "two levels of bits have 1024 ports of a 32-bit guest and 4096 of a 64-bit one, and it stops "
+     "every 64"},
+    {"event channels' reset, FIFO", [](const Era& e) { return e.reset_continues(); },
+     event_reset_fifo, with_many_ports},
     {"grant copy", [](const Era& e) { return e.grants_continue(); }, grant_copy},
     {"grant map", [](const Era& e) { return e.has_grant_maps(); }, grant_map},
     {"grant unmap", [](const Era& e) { return e.has_grant_maps(); }, grant_unmap},

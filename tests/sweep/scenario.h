@@ -52,6 +52,8 @@ struct Scenario {
     Prepared (*prepare)(fakes::TestDomain& guest, const Era& era, std::uint64_t units);
     // Changes what the guest is made with.
     void (*options)(fakes::TestDomain::Options& options) = [](auto&) {};
+    // Why it has fewer stops than all the others, where the ABI leaves it no more.
+    std::string_view few_stops{};
 };
 
 std::span<const Scenario> scenarios();
