@@ -17,6 +17,7 @@ void GrantCopier::belong_to(GrantTable& table, std::uint64_t self) {
 }
 
 const CopySide* GrantCopier::announce(std::uint32_t ref, bool readonly) {
+    if (ref == kNoRef) return nullptr;  // it would be what an empty place has
     const std::uint32_t index = ref % kPlaces;
     Place& place = places_[index];
     const bool there = place.ref == ref && (readonly || place.side.writes);

@@ -521,6 +521,34 @@ TEST_P(Grants, ACopyOntoTheTableCountsForTheNextOne) {
     }
 }
 
+// XSA-134: the largest number is a reference like any other, and finds nothing of what was there
+// before it.
+TEST_P(Grants, Xsa134TheLargestReferenceInAList) {
+    const std::size_t bytes = guest.wide() ? 40 : 24;
+    for (const std::uint32_t ref : {63u, 255u, 0x7fff'ffffu, ~0u}) {
+        for (const bool as_source : {true, false}) {
+            give(63, kPageA);
+            give(255, kPageA);
+            const auto named = [&](std::uint32_t r) {
+                return as_source ? copy_op(r, kPageB, GNTCOPY_source_gref)
+                                 : copy_op(kPageB, r, GNTCOPY_dest_gref);
+            };
+            const vmm::Gva list = guest.reserve(4 * bytes);
+            guest.poke_wide<gnttab_copy>(list, named(ref));
+            guest.poke_wide<gnttab_copy>(list + bytes, named(~0u));
+            guest.poke_wide<gnttab_copy>(list + 2 * bytes, copy_op(kPageC, 255, GNTCOPY_dest_gref));
+            guest.poke_wide<gnttab_copy>(list + 3 * bytes, named(~0u));
+            EXPECT_EQ(grant(GNTTABOP_copy, list, 4), 0);
+            for (const std::size_t i : {0u, 1u, 2u, 3u}) {
+                const bool good = i == 2 || (i == 0 && ref < 256);
+                EXPECT_EQ(guest.get_wide<gnttab_copy>(list + i * bytes).status,
+                          good ? GNTST_okay : GNTST_bad_gntref)
+                    << ref << " " << i;
+            }
+        }
+    }
+}
+
 // What a list's other elements hold meanwhile is not to be seen in a copy of the table.
 TEST_P(Grants, ACopyOfTheTableShowsNoOtherElementsUse) {
     ASSERT_EQ(add_frame(0, kPageC), 0);
