@@ -64,15 +64,32 @@ Outcome dispatch(Call& call) {
     return kByNumber[number](call);
 }
 
+namespace {
+
+// The member that moves is as wide as `T`.
+template <class T>
+bool move_member(GuestAccess& access, const StructChange& change) {
+    T value{};
+    const auto bytes = std::as_writable_bytes(std::span(&value, 1));
+    if (!access.read({change.at}, bytes)) return false;
+    value = static_cast<T>(change.replaces ? change.delta : value + change.delta);
+    return access.write({change.at}, bytes);
+}
+
+bool move_member(GuestAccess& access, const StructChange& change) {
+    switch (change.bytes) {
+        case sizeof(std::uint16_t): return move_member<std::uint16_t>(access, change);
+        case sizeof(std::uint32_t): return move_member<std::uint32_t>(access, change);
+        default: return move_member<std::uint64_t>(access, change);
+    }
+}
+
+}  // namespace
+
 std::optional<Reissue> reissue(Call& call, const Continue& progress) {
     const Encoded encoded = encode_continuation(call.profile(), call.request(), progress);
     for (const StructChange& change : encoded.struct_changes()) {
-        std::uint64_t value = 0;
-        const auto bytes = std::as_writable_bytes(std::span(&value, 1))
-                               .first(std::min<std::size_t>(change.bytes, sizeof value));
-        if (!call.access().read({change.at}, bytes)) return std::nullopt;
-        value = change.replaces ? change.delta : value + change.delta;
-        if (!call.access().write({change.at}, bytes)) return std::nullopt;
+        if (!move_member(call.access(), change)) return std::nullopt;
     }
     return encoded.registers;
 }
