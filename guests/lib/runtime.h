@@ -7,6 +7,9 @@
 // ---- what we run on ---------------------------------------------------------------------------
 
 extern uint32_t xen_base;  // first of the Xen CPUID leaves; 0: not on Xen
+// With the word `direct` on the command line, the instruction that makes the hypercalls; else NULL:
+// it is the page's own. Only the kvm-xen transport is asked by both.
+extern const char* direct_calls;
 const struct hvm_start_info* start_info(void);
 
 // The command line is a list of words; `key=value` words have a value.

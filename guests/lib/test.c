@@ -163,6 +163,9 @@ __attribute__((weak)) void guest_main(void) {
     char only[40];
     const char* filter = option("only", only, sizeof(only));
     facts_wanted = has_option("facts");
+    if (direct_calls != NULL && !facts_wanted) {  // no fact: Xen's page has one of the two itself
+        print("hypercalls by %s\n", direct_calls);
+    }
     for (const struct test* test = guest_tests; test->name != NULL; test++) {
         if (filter != NULL && strncmp(test->name, filter, strlen(filter)) != 0) {
             continue;
