@@ -75,6 +75,7 @@ class FakePorts final : public Ports {
     std::vector<std::pair<unsigned, std::uint8_t>> vectors;
     std::vector<std::pair<unsigned, std::uint64_t>> time_areas;
     std::atomic<std::uint64_t> free_calls{0};
+    std::atomic<std::uint64_t> pages_freed{0};
     std::vector<bool> update_flags;
     // As MachineMemory counts them: one more for each page shown in a slot, one less when hidden.
     std::set<std::uint64_t> overlays;
@@ -146,6 +147,7 @@ class FakePorts final : public Ports {
     bool in_slot(std::uint64_t gfn) const override { return slot_of(gfn).has_value(); }
     bool free_pages(std::uint64_t gfn, std::uint64_t count) override {
         ++free_calls;
+        pages_freed += count;
         const auto slot = slot_of(gfn);
         // Never through an own page that is shown there.
         const auto overlay = overlays.lower_bound(gfn);

@@ -39,6 +39,19 @@ void Domain::latch_width(Width width) {
     }
 }
 
+void Domain::follow_shared_info() {
+    if (physmap_.gfn_of_own(kSharedInfoPage) == shared_info_told_) return;
+    const std::scoped_lock lock(telling_);
+    // One at a time, so that what the machine heard last is true. Another vCPU may move the page
+    // after we looked, and find it where it was told of before: then we see it now.
+    for (;;) {
+        const std::uint64_t gfn = physmap_.gfn_of_own(kSharedInfoPage);
+        if (gfn == shared_info_told_) return;
+        shared_info_told_ = gfn;
+        ports_.shared_info_moved(gfn);
+    }
+}
+
 std::byte* Domain::guest_page(std::uint64_t gfn) const {
     return physmap_.is_mapped(gfn) ? memory_.page(gfn) : nullptr;
 }

@@ -15,8 +15,8 @@
 #include "xenshim/domain/event_channels.h"
 #include "xenshim/domain/grant_maps.h"
 #include "xenshim/domain/grant_table.h"
-#include "xenshim/domain/memory_map.h"
 #include "xenshim/domain/legacy_quirks.h"
+#include "xenshim/domain/memory_map.h"
 #include "xenshim/domain/params.h"
 #include "xenshim/domain/physmap.h"
 #include "xenshim/domain/ports.h"
@@ -37,7 +37,8 @@ struct DomainConfig {
     // The guest may call the device model's operations, on itself (for testing: on Xen only the
     // domain that emulates its devices may).
     bool device_model = false;
-    // It has a PIC and an I/O APIC, which a callback other than a vector would go through: it is HVM.
+    // It has a PIC and an I/O APIC, which a callback other than a vector would go through: it is
+    // HVM.
     bool interrupt_controllers = true;
 };
 
@@ -119,6 +120,11 @@ class Domain {
     // nothing is there. The pointer stays good whatever becomes of the gfn (guest_memory.h).
     std::byte* guest_page(std::uint64_t gfn) const;
 
+    // shared_info can be moved, given back, populated over and displaced, by a frame or by a grant
+    // that is mapped: whichever it was, the clock and KVM must not go on writing to where it used
+    // to be. Tells the machine, if it has not heard yet.
+    void follow_shared_info();
+
     // VCPUOP_register_vcpu_info.
     GuestResult<void> register_vcpu_info(unsigned vcpu, std::uint64_t gfn, std::uint32_t offset);
 
@@ -175,6 +181,8 @@ class Domain {
     std::optional<std::uint8_t> shutdown_code_;
     std::array<Watchdog, 2> watchdogs_;
     std::atomic<bool> runstate_update_flag_{false};
+    std::mutex telling_;                                   // of shared_info's place
+    std::atomic<std::uint64_t> shared_info_told_{kNoGfn};  // changed with telling_ held
 };
 
 }  // namespace xenshim

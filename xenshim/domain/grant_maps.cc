@@ -71,17 +71,14 @@ GrantMaps::Result GrantMaps::map(const Request& request) {
     const std::uint64_t gfn = vmm::Gpa{request.host_addr}.gfn();
     const bool can_be_shown =
         (request.flags & ~GNTMAP_readonly) == GNTMAP_host_map && physmap_.in_reach(gfn);
-    std::uint32_t page = 0;
-    GrantStatus status = grants_.map_self(request.ref, readonly, can_be_shown, &page);
-    if (status != GNTST_okay) return give_back(status);
-    if (!can_be_shown) return give_back(GNTST_general_error);
-    const auto shown = physmap_.show_adopted(page, gfn);
-    if (shown != Physmap::Shown::kDone) {
-        grants_.unmap_self(request.ref, readonly);
-        Result out = give_back(GNTST_general_error);
-        out.crash = shown == Physmap::Shown::kGrantThere;
+    const auto mapped =
+        grants_.map_self(request.ref, readonly, can_be_shown ? std::optional(gfn) : std::nullopt);
+    if (mapped.status != GNTST_okay) {
+        Result out = give_back(mapped.status);
+        out.crash = mapped.grant_there;
         return out;
     }
+    if (!can_be_shown) return give_back(GNTST_general_error);
     const std::scoped_lock lock(mutex_);
     mappings_[*handle] = {.ref = request.ref,
                           .domid = request.domid,

@@ -517,12 +517,12 @@ GrantStatus GrantTable::swap(std::uint32_t ref_a, std::uint32_t ref_b) {
 
 // ---- mappings -----------------------------------------------------------------------------------
 
-GrantStatus GrantTable::map_self(std::uint32_t ref, bool readonly, bool adopt,
-                                 std::uint32_t* own_page) {
+GrantTable::SelfMapping GrantTable::map_self(std::uint32_t ref, bool readonly,
+                                             std::optional<std::uint64_t> at) {
     std::uint32_t word = 0;
     GrantStatus status = GNTST_okay;
     Active* a = lock(ref, &word, &status);
-    if (a == nullptr) return status;
+    if (a == nullptr) return {status, false};
     const Wanted want{config_.domid, ref, readonly, true};
     grant_entry_v2 snapshot{};
     const std::uint32_t before = word;
@@ -531,34 +531,36 @@ GrantStatus GrantTable::map_self(std::uint32_t ref, bool readonly, bool adopt,
     // Xen gives a translated guest no mapping with caching of its own (create_grant_p2m_mapping).
     // It asks the entry as it is now; so may we, for nothing else depends on the answer.
     const bool cached = marked && (flags_of(ref) & (GTF_PWT | GTF_PCD | GTF_PAT)) != 0;
-    if (cached) adopt = false;
+    if (cached) at.reset();
     if (status == GNTST_okay && word == 0) {
         if (memory_.page(snapshot.frame) == nullptr) status = GNTST_bad_page;
-    } else if (status == GNTST_okay && adopt && a->own_page == kNoOwnPage) {
+    } else if (status == GNTST_okay && at && a->own_page == kNoOwnPage) {
         status = GNTST_eagain;  // a copy is going on, from where the page still is
     }
-    if (status == GNTST_okay && adopt && word == 0) {
-        const auto adopted = physmap_.adopt(snapshot.frame);
-        if (adopted) {
+    auto shown = Physmap::Shown::kDone;
+    if (status == GNTST_okay && at && word == 0) {
+        std::uint32_t own_page = 0;
+        shown = physmap_.adopt(snapshot.frame, *at, &own_page);
+        if (shown == Physmap::Shown::kDone) {
             a->domid = config_.domid;
             a->sub_page = false;
             a->start = 0;
             a->length = vmm::kPageSize;
-            a->own_page = static_cast<std::uint16_t>(*adopted);
-            a->page = ports_.own_page(*adopted);
-        } else {
-            status = GNTST_general_error;
+            a->own_page = static_cast<std::uint16_t>(own_page);
+            a->page = ports_.own_page(own_page);
         }
+    } else if (status == GNTST_okay && at) {
+        shown = physmap_.show_adopted(a->own_page, *at);
     }
+    if (shown != Physmap::Shown::kDone) status = GNTST_general_error;
     if (status == GNTST_okay && cached) status = GNTST_general_error;
-    if (status == GNTST_okay && adopt) {
-        *own_page = a->own_page;
+    if (status == GNTST_okay && at) {
         word += counter(readonly);
     } else if (marked) {
         end(ref, before, readonly);
     }
     unlock(*a, word);
-    return status;
+    return {status, shown == Physmap::Shown::kGrantThere};
 }
 
 void GrantTable::unmap_self(std::uint32_t ref, bool readonly) {

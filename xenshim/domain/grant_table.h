@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -84,9 +85,13 @@ class GrantTable {
 
     // ---- mapped by the guest itself (grant_maps.h) ----------------------------------------------
 
-    // The entry in use by the guest until unmap_self(); `own_page` is where its page is now.
-    // Without `adopt` it is only asked whether the entry could be mapped.
-    GrantStatus map_self(std::uint32_t ref, bool readonly, bool adopt, std::uint32_t* own_page);
+    struct SelfMapping {
+        GrantStatus status;
+        bool grant_there;  // a grant is mapped at that place already
+    };
+    // The entry in use by the guest until unmap_self(), and its page shown at `at`; unless it is
+    // okay, nothing has changed. Without `at` it is only asked whether the entry could be mapped.
+    SelfMapping map_self(std::uint32_t ref, bool readonly, std::optional<std::uint64_t> at);
     void unmap_self(std::uint32_t ref, bool readonly);
     // The own page of an entry that the guest has mapped.
     std::uint32_t own_page_of(std::uint32_t ref);

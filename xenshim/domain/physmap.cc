@@ -119,19 +119,16 @@ bool Physmap::GivingBack::decrease(std::uint64_t gfn, std::uint64_t pages) {
 
 // Lists of a balloon driver go up or down: most pages lie next to the one before.
 void Physmap::GivingBack::add_locked(Run run) {
-    if (count_ != 0) {
-        Run& last = runs_[count_ - 1];
-        if (run.gfn == last.gfn + last.pages) {
-            last.pages += run.pages;
-            return;
-        }
-        if (run.gfn + run.pages == last.gfn) {
-            last = {run.gfn, last.pages + run.pages};
-            return;
-        }
+    Run* last = count_ != 0 ? &runs_[count_ - 1] : nullptr;
+    if (last != nullptr && run.gfn == last->gfn + last->pages) {
+        last->pages += run.pages;
+    } else if (last != nullptr && run.gfn + run.pages == last->gfn) {
+        *last = {run.gfn, last->pages + run.pages};
+    } else {
+        runs_[count_++] = run;
     }
-    if (count_ == kMostRuns) free_all_locked();
-    runs_[count_++] = run;
+    pages_ += run.pages;
+    if (count_ == kMostRuns || pages_ >= kMostPages) free_all_locked();
 }
 
 void Physmap::GivingBack::free_all_locked() {
@@ -144,7 +141,9 @@ void Physmap::GivingBack::free_all_locked() {
         }
         physmap_.free_holes_locked(whole);
     }
+    freed_ = freed_ || count_ != 0;
     count_ = 0;
+    pages_ = 0;
 }
 
 bool Physmap::decrease(std::uint64_t gfn, std::uint64_t pages) {
@@ -383,29 +382,37 @@ void Physmap::drop_adopted_locked(std::uint32_t page) {
     adopted_.erase(at);
 }
 
-std::optional<std::uint32_t> Physmap::adopt(std::uint64_t gfn) {
+Physmap::Shown Physmap::adopt(std::uint64_t from, std::uint64_t to, std::uint32_t* page) {
     const std::scoped_lock lock(mutex_);
-    const Kind kind = kind_locked(gfn);
+    const Kind kind = kind_locked(from);
     if (kind == Kind::kGranted) {
-        const std::uint32_t page = granted_at_[gfn];
-        ++adopted_[page].uses;
-        return page;
+        *page = granted_at_[from];
+        const Shown shown = show_adopted_locked(*page, to);
+        if (shown == Shown::kDone) ++adopted_[*page].uses;
+        return shown;
     }
-    if (kind != Kind::kRam) return std::nullopt;
-    std::uint32_t page = kFirstGrantedPage;
+    if (kind != Kind::kRam) return Shown::kRefused;
+    *page = kFirstGrantedPage;
     for (const auto& [taken, adopted] : adopted_) {
-        if (taken != page) break;
-        ++page;
+        if (taken != *page) break;
+        ++*page;
     }
-    if (page >= kOwnPages || !cover_locked(gfn, kind)) return std::nullopt;
-    if (ports_.in_slot(gfn)) memory_.set_hole(gfn, false);  // to be read once more
-    if (!memory_.read(vmm::gfn_to_gpa(gfn), {ports_.own_page(page), vmm::kPageSize})) {
-        return std::nullopt;
+    if (*page >= kOwnPages || !cover_locked(from, kind)) return Shown::kRefused;
+    if (ports_.in_slot(from)) memory_.set_hole(from, false);  // to be read once more
+    if (!memory_.read(vmm::gfn_to_gpa(from), {ports_.own_page(*page), vmm::kPageSize})) {
+        return Shown::kRefused;
     }
-    clear_locked(gfn);
-    ++accounts_.current;  // it stays the domain's
-    adopted_[page] = {.uses = 1};
-    return page;
+    // The new place first: when there is no room for it, nothing changes.
+    adopted_[*page] = {.uses = 1};
+    if (const Shown shown = show_adopted_locked(*page, to); shown != Shown::kDone) {
+        adopted_.erase(*page);
+        return shown;
+    }
+    if (from != to) {
+        clear_locked(from);
+        ++accounts_.current;  // it stays the domain's
+    }
+    return Shown::kDone;
 }
 
 void Physmap::release_adopted(std::uint32_t page) {
@@ -415,17 +422,21 @@ void Physmap::release_adopted(std::uint32_t page) {
 
 Physmap::Shown Physmap::show_adopted(std::uint32_t page, std::uint64_t gfn) {
     const std::scoped_lock lock(mutex_);
-    if (gfn >= ports_.gfn_limit()) return Shown::kNoRoom;
+    return show_adopted_locked(page, gfn);
+}
+
+Physmap::Shown Physmap::show_adopted_locked(std::uint32_t page, std::uint64_t gfn) {
+    if (gfn >= ports_.gfn_limit()) return Shown::kRefused;
     const Kind before = kind_locked(gfn);
     if (before == Kind::kGranted) return Shown::kGrantThere;
-    if (!cover_locked(gfn, before)) return Shown::kNoRoom;
+    if (!cover_locked(gfn, before)) return Shown::kRefused;
     if (before != Kind::kNothing && !ports_.in_slot(gfn)) {
         clear_locked(gfn);
         if (before == Kind::kRam) ++accounts_.current;  // lost, not given back
     }
     if (!ports_.show_own_page(gfn, page)) {
         if (before != Kind::kNothing) memory_.set_hole(gfn, false);
-        return Shown::kNoRoom;
+        return Shown::kRefused;
     }
     if (ports_.in_slot(gfn)) {
         if (before == Kind::kOwn) {
@@ -436,6 +447,7 @@ Physmap::Shown Physmap::show_adopted(std::uint32_t page, std::uint64_t gfn) {
         }
         memory_.set_hole(gfn, false);
     }
+    types_.set(gfn, MemType::kRamRw);
     granted_at_[gfn] = page;
     memory_.set_foreign(gfn, true);
     ++adopted_[page].uses;

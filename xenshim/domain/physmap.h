@@ -15,6 +15,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "vmm/memory/guest_memory.h"
 #include "xenshim/abi/errno.h"
@@ -38,8 +39,8 @@ class Physmap {
     // there, and then those before it are gone.
     bool decrease(std::uint64_t gfn, std::uint64_t pages = 1);
     // The same for many extents: what is given back is a hole at once, as always, but its host
-    // memory is freed at the end, neighbours together. Each freeing costs the host a flush of all
-    // the vCPUs' TLBs, and a balloon driver names its pages one by one.
+    // memory is freed later, neighbours together. Each freeing costs the host a flush of all the
+    // vCPUs' TLBs, and a balloon driver names its pages one by one.
     class GivingBack;
     // An extent taken. False, and nothing changed, when the account has no room for all of it or
     // it ends outside the address space. What was there is replaced without a word; RAM that was
@@ -68,13 +69,17 @@ class Physmap {
     // On Xen a page of its own that a translated guest maps by a grant leaves the gfn where it was
     // (p2m_add_page: a machine frame has one place), and is at no gfn any more when it is unmapped
     // again; it counts as the domain's all the time. So the content moves into a page of ours, to
-    // be shown wherever it is mapped. Nothing: no page is there, it is held, or none of ours is
-    // free.
-    std::optional<std::uint32_t> adopt(std::uint64_t gfn);
+    // be shown wherever it is mapped.
+    //
+    // The page at `from` becomes `*page`, held once and shown at `to`. When it cannot be shown
+    // there, or cannot be taken (nothing is there, somebody holds it, none of ours is free), it
+    // stays where it is.
+    enum class Shown { kDone, kRefused, kGrantThere };
+    Shown adopt(std::uint64_t from, std::uint64_t to, std::uint32_t* page);
     void release_adopted(std::uint32_t page);
     // Whether a vCPU could look at `gfn`.
     bool in_reach(std::uint64_t gfn) const { return gfn < ports_.gfn_limit(); }
-    enum class Shown { kDone, kNoRoom, kGrantThere };
+    // In one place more.
     Shown show_adopted(std::uint32_t page, std::uint64_t gfn);
     // False: something else is there.
     bool hide_adopted(std::uint32_t page, std::uint64_t gfn);
@@ -82,10 +87,8 @@ class Physmap {
     // Frees the host memory of a page that was given back and touched since. False: it is no such.
     bool free_touched(std::uint64_t gfn);
 
-    // Where an own page is now; kNoGfn: nowhere. Takes no lock: each memory_op asks.
-    std::uint64_t gfn_of_own(std::uint32_t page) const {
-        return gfn_of_[page].load(std::memory_order_relaxed);
-    }
+    // Where an own page is now; kNoGfn: nowhere. Takes no lock: each hypercall asks.
+    std::uint64_t gfn_of_own(std::uint32_t page) const { return gfn_of_[page].load(); }
     bool has_ram(std::uint64_t gfn) const;
     // Whether anything (RAM or an own page) is there.
     bool is_mapped(std::uint64_t gfn) const;
@@ -123,6 +126,7 @@ class Physmap {
     };
     bool decrease_locked(std::uint64_t gfn, std::uint64_t pages, GivingBack& batch);
     void free_holes_locked(Run run);
+    Shown show_adopted_locked(std::uint32_t page, std::uint64_t gfn);
     void drop_adopted_locked(std::uint32_t page);
     void take_away_granted_locked(std::uint64_t gfn);
     bool cover_locked(std::uint64_t gfn, Kind before);
@@ -159,11 +163,17 @@ class Physmap::GivingBack {
     ~GivingBack();
 
     bool decrease(std::uint64_t gfn, std::uint64_t pages = 1);
+    // Whether memory was freed since the last time that this was asked: then an extent has cost as
+    // much as all those before it that only waited for it.
+    bool freed() { return std::exchange(freed_, false); }
 
   private:
     friend class Physmap;
-    // Few, for pages that lie apart are freed one by one, and at the end nobody looks at the clock.
-    static constexpr std::size_t kMostRuns = 32;
+    // What waits is freed with the map locked when the caller stops, and an event waits for that.
+    // Measured, memory that was in use: 4 us for a page that lies alone, 33 us for 32 in one piece
+    // (1.02 us each; 0.93 in pieces of 64, 0.86 in pieces of 512).
+    static constexpr std::size_t kMostRuns = 8;
+    static constexpr std::uint64_t kMostPages = 32;
 
     void add_locked(Run run);
     void free_all_locked();
@@ -171,6 +181,8 @@ class Physmap::GivingBack {
     Physmap& physmap_;
     std::array<Run, kMostRuns> runs_;
     std::size_t count_ = 0;
+    std::uint64_t pages_ = 0;
+    bool freed_ = false;
 };
 
 }  // namespace xenshim

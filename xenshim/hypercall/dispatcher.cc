@@ -61,7 +61,9 @@ Outcome dispatch(Call& call) {
         (profile.hypercalls >> number & 1) == 0) {
         return Call::fail(XEN_ENOSYS);
     }
-    return kByNumber[number](call);
+    const Outcome outcome = kByNumber[number](call);
+    call.domain().follow_shared_info();
+    return outcome;
 }
 
 namespace {

@@ -34,7 +34,9 @@ Outcome maximum_ram_page(Call& call) {
     return Call::ok(static_cast<std::int64_t>(accounts.highest_gfn + 1));
 }
 
-Outcome run(Call& call) {
+}  // namespace
+
+Outcome memory_op(Call& call) {
     const Profile& profile = call.profile();
     const Command at = decode_memory_op(profile, call.request().width, call.arg(0));
     if (!exists(profile, HYPERVISOR_memory_op, at.op)) return Call::fail(XEN_ENOSYS);
@@ -76,19 +78,6 @@ Outcome run(Call& call) {
         case XENMEM_private_release_mfn_list: return Call::fail(XEN_EPERM);
         default: return Call::fail(XEN_ENOSYS);
     }
-}
-
-}  // namespace
-
-Outcome memory_op(Call& call) {
-    // shared_info can be moved, given back, populated over and displaced: whichever it was, the
-    // clock and KVM must not go on writing to where it used to be.
-    const Physmap& physmap = call.domain().physmap();
-    const std::uint64_t before = physmap.gfn_of_own(kSharedInfoPage);
-    const Outcome outcome = run(call);
-    const std::uint64_t after = physmap.gfn_of_own(kSharedInfoPage);
-    if (after != before) call.domain().ports().shared_info_moved(after);
-    return outcome;
 }
 
 }  // namespace xenshim

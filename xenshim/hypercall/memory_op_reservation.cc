@@ -68,6 +68,8 @@ Outcome reservation(Call& call, Command at) {
     const std::uint64_t pages = std::uint64_t{1} << want->extent_order;
     Physmap& physmap = call.domain().physmap();
     Physmap::GivingBack giving(physmap);  // until this entry ends
+    // An extent of 2 MiB takes longer to free than an entry may.
+    if (want->extent_order != 0) call.preemption().start_clock();
     for (std::uint64_t i = at.start; i < want->nr_extents; ++i) {
         if (i != at.start && call.should_yield(i)) return Continue{i};
         std::uint64_t gfn = 0;
@@ -77,6 +79,7 @@ Outcome reservation(Call& call, Command at) {
             gfn = *named;
         }
         if (!do_extent(physmap, giving, at.op, gfn, pages)) return stop_at(i);
+        if (giving.freed()) call.preemption().look_soon();
     }
     return stop_at(want->nr_extents);
 }

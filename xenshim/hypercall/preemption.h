@@ -51,6 +51,15 @@ class Preemption {
         started_ns_ = 0;
     }
 
+    // The first unit alone may take long: the time counts from now on, not from when it is done.
+    void start_clock() {
+        if (started_ns_ != 0) return;
+        started_ns_ = clock_();
+        units_at_start_ = units_;
+    }
+    // The unit that was done cost more than those before: the clock is looked at before the next.
+    void look_soon() { next_look_ = units_; }
+
     // Asked between two units: before unit `unit`.
     bool should_yield(std::uint64_t unit) {
         ++units_;

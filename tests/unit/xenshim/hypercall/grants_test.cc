@@ -680,6 +680,71 @@ TEST_P(Grants, AMappingShowsThePageElsewhere) {
     }
 }
 
+// A mapping that is refused leaves the page where it was, and nothing in use.
+TEST_P(Grants, AMappingThatCannotBeShownChangesNothing) {
+    const auto expect_refused = [&](std::uint64_t from, std::uint64_t target) {
+        fill(from, 0x74);
+        give(20, from);
+        const auto before = map_of().accounts().current;
+        const auto overlays = guest.ports.overlays.size();
+        const auto pool = guest.ports.pool_used();
+        EXPECT_EQ(map(20, target).status, GNTST_general_error);
+        EXPECT_EQ(v1(20)->flags, kPermit);
+        EXPECT_TRUE(map_of().has_ram(from));
+        EXPECT_EQ(byte(from, 4095), 0x74);
+        EXPECT_EQ(map_of().accounts().current, before);
+        EXPECT_EQ(guest.ports.overlays.size(), overlays);
+        EXPECT_EQ(guest.ports.pool_used(), pool);
+    };
+    // A backend holds what is there.
+    give(30, kPageB, kBackendDomain);
+    const auto held = table().map(30, false);
+    ASSERT_EQ(held.status, GNTST_okay);
+    expect_refused(kPageA, kPageB);
+    table().unmap(held);
+    // The machine has no room for one more page, in RAM or elsewhere.
+    guest.ports.max_overlays = 0;
+    fill(kPageB, 0x75);
+    expect_refused(kPageA, kPageB);
+    EXPECT_EQ(byte(kPageB), 0x75);
+    guest.ports.max_overlays = 4096;
+    ASSERT_TRUE(map_of().populate(TestDomain::kHoleGfn));
+    guest.ports.pool_pages = 1;
+    expect_refused(kPageA, TestDomain::kHoleGfn + 1);
+    expect_refused(TestDomain::kHoleGfn, TestDomain::kHoleGfn + 1);
+    guest.ports.pool_pages = 64;
+    // All of it was a page that could be mapped all the time.
+    fill(kPageA, 0x76);
+    give(20, kPageA);
+    const auto op = map(20, kPageB);
+    EXPECT_EQ(op.status, GNTST_okay);
+    EXPECT_EQ(byte(kPageB), 0x76);
+    // And once more, with no room for the second place: the first one stays.
+    guest.ports.max_overlays = 1;
+    EXPECT_EQ(map(20, kPageC).status, GNTST_general_error);
+    EXPECT_EQ(byte(kPageB), 0x76);
+    EXPECT_EQ(unmap(op.handle, address(kPageB)), GNTST_okay);
+    EXPECT_EQ(v1(20)->flags, kPermit);
+}
+
+// Where the page already is: it becomes one of ours in the same place.
+TEST_P(Grants, AMappingWhereThePageIs) {
+    for (const std::uint64_t gfn : {kPageA, TestDomain::kHoleGfn}) {
+        ASSERT_TRUE(map_of().has_ram(gfn) || map_of().populate(gfn));
+        const auto before = map_of().accounts().current;
+        fill(gfn, 0x77);
+        give(20, gfn);
+        const auto op = map(20, gfn);
+        EXPECT_EQ(op.status, GNTST_okay);
+        EXPECT_EQ(byte(gfn), 0x77);
+        EXPECT_FALSE(map_of().has_ram(gfn));
+        EXPECT_EQ(map_of().accounts().current, before);
+        EXPECT_EQ(unmap(op.handle, address(gfn)), GNTST_okay);
+        EXPECT_FALSE(map_of().is_mapped(gfn));
+        EXPECT_EQ(map_of().accounts().current, before);
+    }
+}
+
 TEST_P(Grants, OneReferenceMappedTwiceIsOnePage) {
     prepare();
     const auto first = map(20, kPageB);

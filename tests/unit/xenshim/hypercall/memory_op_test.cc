@@ -1,6 +1,8 @@
 // HYPERVISOR_memory_op: the matrix and the sequences of xen-417-golden.md, E to E.3; what forced
 // preemption may and may not change. What other releases do otherwise: memory_op_profiles_test.cc.
 #include <algorithm>
+#include <cstring>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -538,6 +540,53 @@ TEST_P(MemoryOp, TheMachineHearsThatSomethingElseTookSharedInfosPlace) {
 // ---- A: the memory map
 // ----------------------------------------------------------------------------
 
+TEST_P(MemoryOp, TheMachineHearsThatAGrantTookSharedInfosPlace) {
+    ASSERT_EQ(add(XENMAPSPACE_shared_info, 0, 0x7010), 0);
+    const grant_entry_v1 entry{GTF_permit_access, TestDomain::kDomid, 0x7020};
+    std::memcpy(guest.ports.own_page(kFirstGrantPage) + 20 * sizeof entry, &entry, sizeof entry);
+    const vmm::Gva at = guest.put(gnttab_map_grant_ref{.host_addr = 0x7010 << vmm::kPageShift,
+                                                       .flags = GNTMAP_host_map,
+                                                       .ref = 20,
+                                                       .dom = TestDomain::kDomid,
+                                                       .status = 99,
+                                                       .handle = 0,
+                                                       .dev_bus_addr = 0});
+    EXPECT_EQ(guest.result(HYPERVISOR_grant_table_op, GNTTABOP_map_grant_ref, at.value, 1), 0);
+    EXPECT_EQ(guest.get<gnttab_map_grant_ref>(at).status, GNTST_okay);
+    EXPECT_EQ(guest.domain.physmap().gfn_of_own(kSharedInfoPage), kNoGfn);
+    EXPECT_EQ(guest.ports.shared_info_places.back(), kNoGfn);
+}
+
+// Two vCPUs move it at the same time: what the machine hears last is where it is.
+TEST_P(MemoryOp, TheMachineHearsOfMovesInTheirOrder) {
+    std::vector<vmm::Gva> arguments;
+    for (std::uint64_t i = 0; i < 4; ++i) {
+        arguments.push_back(guest.put_wide<xen_add_to_physmap>({.domid = DOMID_SELF,
+                                                                .size = 0,
+                                                                .space = XENMAPSPACE_shared_info,
+                                                                .idx = 0,
+                                                                .gpfn = 0x7010 + i}));
+    }
+    const auto moves = [&](unsigned vcpu) {
+        fakes::FakeAccess access(guest.ports.memory);
+        Preemption preemption(guest.requests, {}, [] { return std::uint64_t{1}; });
+        for (unsigned i = 0; i < 20; ++i) {
+            const Request r{
+                .number = HYPERVISOR_memory_op,
+                .args = {XENMEM_add_to_physmap, arguments[vcpu * 2 + i % 2].value, 0, 0, 0},
+                .width = guest.width()};
+            EXPECT_EQ(guest.result_of(run_hypercall(guest.domain, access, preemption, vcpu, r)), 0);
+        }
+    };
+    for (unsigned round = 0; round < 100; ++round) {
+        std::thread other(moves, 1);
+        moves(0);
+        other.join();
+        ASSERT_EQ(guest.ports.shared_info_places.back(),
+                  guest.domain.physmap().gfn_of_own(kSharedInfoPage));
+    }
+}
+
 TEST_P(MemoryOp, TheMemoryMapInTheOrderOfTheConfiguration) {
     const vmm::Gva buffer = guest.reserve(200);
     const vmm::Gva at = guest.put_wide<xen_memory_map>({.nr_entries = 128, .buffer = buffer.value});
@@ -678,6 +727,45 @@ TEST_P(MemoryOp, ForcedPreemptionChangesNothingButTheNumberOfEntries) {
 }
 
 // A vCPU that is always wanted elsewhere still gets one unit per entry.
+// What an extent costs is the freeing of its memory, and the time that an entry may take holds for
+// that: here a page takes a microsecond and all else nothing.
+TEST_P(MemoryOp, FreeingMemoryCountsForTheTimeOfAnEntry) {
+    static const FakePorts* ports = nullptr;
+    ports = &guest.ports;
+    guest.preemption = Preemption(guest.requests, {.every = 0, .at = {}, .after_us = 100},
+                                  [] { return 1 + 1000 * ports->pages_freed.load(); });
+    struct Row {
+        std::uint32_t order;
+        std::uint64_t extents, step, most;
+    };
+    for (const Row& row : {Row{0, 2000, 1, 100 + 31}, Row{0, 1000, 2, 100 + 7},
+                           Row{4, 100, 16, 100 + 32}, Row{9, 8, 512, 512}}) {
+        std::vector<std::uint64_t> gfns;
+        for (std::uint64_t i = 0; i < row.extents; ++i) {
+            gfns.push_back(0x1000 + i * row.step);
+        }
+        const vmm::Gva at = guest.put_wide<xen_memory_reservation>({
+            .extent_start = guest.put_words(gfns).value,
+            .nr_extents = row.extents,
+            .extent_order = row.order,
+            .mem_flags = 0,
+            .domid = DOMID_SELF,
+        });
+        std::uint64_t freed = guest.ports.pages_freed;
+        const auto run = guest.run(
+            guest.request(HYPERVISOR_memory_op, {XENMEM_decrease_reservation, at.value, 0, 0, 0}),
+            [&](const Reissue&) {
+                EXPECT_LE(guest.ports.pages_freed - freed, row.most) << row.order;
+                freed = guest.ports.pages_freed;
+            });
+        EXPECT_EQ(run.result, static_cast<std::int64_t>(row.extents));
+        EXPECT_GE(run.stops.size(), (row.extents << row.order) / row.most - 1) << row.order;
+        for (const std::uint64_t gfn : gfns) {
+            ASSERT_TRUE(guest.domain.physmap().populate(gfn, std::uint64_t{1} << row.order));
+        }
+    }
+}
+
 TEST_P(MemoryOp, AlwaysWantedMeansOneUnitPerEntry) {
     guest.requests = 1;
     const auto run = guest.run(request_for(guest, works()[0]));

@@ -104,6 +104,37 @@ TEST_F(Preempt, UnitsThatBecomeDearAreNoticed) {
     EXPECT_LE(spent(), kDeadline + 256 * kDear + kDeadline / 8);
 }
 
+TEST_F(Preempt, AUnitThatSaysThatItWasDearIsNoticedAtOnce) {
+    auto preemption = with({});
+    preemption.enter();
+    for (std::uint64_t i = 0; i < 4'000'000; ++i) {
+        if (i != 0 && preemption.should_yield(i)) {
+            EXPECT_EQ(i, 301u);
+            return;
+        }
+        Clock::now += i == 300 ? kDeadline : 50;
+        if (i == 300) preemption.look_soon();
+    }
+    ADD_FAILURE() << "never stopped";
+}
+
+TEST_F(Preempt, AFirstUnitCountsIfTheClockIsStartedBeforeIt) {
+    auto preemption = with({});
+    preemption.enter();
+    preemption.start_clock();
+    Clock::now += kDeadline;
+    EXPECT_TRUE(preemption.should_yield(1));
+    // Not in the next entry, and in one that runs already it begins no new time.
+    preemption.enter();
+    preemption.start_clock();
+    Clock::now += kDeadline;
+    preemption.start_clock();
+    EXPECT_TRUE(preemption.should_yield(1));
+    preemption.enter();
+    Clock::now += kDeadline;
+    EXPECT_FALSE(preemption.should_yield(1));
+}
+
 // Cheap: eight looks or so in an entry whatever its units cost, not one per unit.
 TEST_F(Preempt, TheClockIsReadRarely) {
     struct Row {
