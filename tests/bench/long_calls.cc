@@ -2,6 +2,7 @@
 // and what an element costs. All through a whole machine; the limit is an exit of a raw VM,
 // measured on the machine's own vCPU thread.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -149,10 +150,10 @@ Row memory_op(std::uint32_t op, std::uint64_t argument) {
     return {abi::HYPERVISOR_memory_op, 0, {op, argument}};
 }
 
-abi::xen_memory_reservation<abi::W64> reservation(std::uint64_t count) {
+abi::xen_memory_reservation<abi::W64> reservation(std::uint64_t count, std::uint32_t order = 0) {
     return {.extent_start = kList,
             .nr_extents = count,
-            .extent_order = 0,
+            .extent_order = order,
             .mem_flags = 0,
             .domid = abi::DOMID_SELF};
 }
@@ -205,31 +206,42 @@ Result<void> forced_stops(const Options& options) {
 
 // ---- from an event to the guest -----------------------------------------------------------------
 
-Result<void> event_latency(const Options& options, std::uint64_t n) {
+struct Extents {
+    std::uint64_t count;
+    std::uint32_t order = 0;
+    // The guest has written to all of them, so that the host has memory to free; only events that
+    // find them being given back count.
+    bool in_use = false;
+};
+
+Result<void> event_latency(const Options& options, const Extents& extents) {
+    const std::uint64_t n = extents.count;
+    const std::uint64_t pages = n << extents.order;
     const unsigned samples = options.smoke ? 5 : 400;
     Bench bench;
-    TRY(bench.set_up(options, {}, n,
+    TRY(bench.set_up(options, {}, pages,
                      {memory_op(abi::XENMEM_decrease_reservation, kArguments),
                       memory_op(abi::XENMEM_populate_physmap, kArguments)}));
     auto& domain = bench.platform().domain();
     const auto backend = domain.event_channels().attach_backend([] {});
-    bench.put(kArguments, abi::bytes_of(reservation(n)));
+    bench.put(kArguments, abi::bytes_of(reservation(n, extents.order)));
     for (std::uint64_t i = 0; i < n; ++i) {
-        bench.put(kList + i * 8, (kTarget >> 12) + i);
+        bench.put(kList + i * 8, (kTarget >> 12) + (i << extents.order));
     }
     // Of the vCPU's thread: others' turns on a shared CPU are not its doing.
     std::atomic<clockid_t> cpu_clock{0};
     std::atomic<std::uint64_t> raised_ns{0};
     std::atomic<bool> done{false};
     std::vector<double> latencies;
+    std::atomic<unsigned> seen{0};
     double raw_exit = 0;
+    bool given_back = false;
     bench.reentered = [&] {
         const auto began = raised_ns.exchange(0);
-        if (began != 0) {
-            latencies.push_back(static_cast<double>(cpu_ns(CLOCK_THREAD_CPUTIME_ID) - began));
-        }
+        if (began == 0 || (extents.in_use && !given_back)) return;
+        latencies.push_back(static_cast<double>(cpu_ns(CLOCK_THREAD_CPUTIME_ID) - began));
+        ++seen;
     };
-    bool given_back = false;
     bench.next = [&](const Times&) -> std::optional<Bench::Job> {
         if (raw_exit == 0) {
             constexpr unsigned kExits = 500;
@@ -244,6 +256,12 @@ Result<void> event_latency(const Options& options, std::uint64_t n) {
         }
         if (done.load()) return std::nullopt;
         given_back = !given_back;
+        if (given_back && extents.in_use) {
+            for (std::uint64_t i = 0; i < pages; ++i) {
+                bench.put(kTarget + i * vmm::kPageSize, ~i);
+            }
+            raised_ns = 0;  // that event has waited for us, not for a call
+        }
         // The short ones many times over, so that most events find the vCPU in a call.
         const auto times = static_cast<std::uint32_t>(n == 1 ? 50 : 1);
         return Bench::Job{.row = given_back ? 0u : 1u, .times = times};
@@ -254,7 +272,7 @@ Result<void> event_latency(const Options& options, std::uint64_t n) {
         while (cpu_clock.load() == 0 && !done.load()) {
             std::this_thread::yield();
         }
-        for (unsigned i = 0; i < samples && !bench.machine().stopping(); ++i) {
+        while (seen.load() < samples && !bench.machine().stopping()) {
             // The vCPU gets on before each, however little of the CPU it is given.
             const std::uint64_t due = cpu_ns(cpu_clock) + run_ns(random);
             while (cpu_ns(cpu_clock) < due && !bench.machine().stopping()) {
@@ -278,8 +296,10 @@ Result<void> event_latency(const Options& options, std::uint64_t n) {
     if (latencies.empty()) return vmm::internal_error("no event was seen");
     const double typical = median(latencies) / raw_exit;
     std::printf("%-50s %5.2f raw exits  p90 %.2f  p99 %.2f",
-                ("event to re-entry, n = " + std::to_string(n)).c_str(), typical,
-                percentile_of(latencies, 0.9) / raw_exit,
+                ("event to re-entry, n = " + std::to_string(n) +
+                 (extents.order != 0 ? ", 2 MiB each" : "") + (extents.in_use ? ", in use" : ""))
+                    .c_str(),
+                typical, percentile_of(latencies, 0.9) / raw_exit,
                 percentile_of(latencies, 0.99) / raw_exit);
     if (!options.smoke) {
         std::printf("  goal 12 accept 40  %s", std::string(judge(typical, {12, 40})).c_str());
@@ -312,22 +332,30 @@ Result<void> per_extent(const Options& options) {
         std::uint16_t domid, space, size, foreign;
         std::uint64_t idxs, gpfns, errs;
     };
-    const char* const names[] = {"decrease_reservation", "populate_physmap",
-                                 "add_to_physmap_batch (grant frame)"};
+    struct Step {
+        const char* name;
+        std::uint32_t row;
+        bool in_use = false;
+    };
+    const std::array<Step, 5> steps = {{{"decrease_reservation, never written to", 0},
+                                        {"populate_physmap", 1},
+                                        {"add_to_physmap_batch (grant frame)", 2},
+                                        {"decrease_reservation, in use", 0, true},
+                                        {"populate_physmap, once more", 1}}};
     std::vector<std::vector<std::vector<double>>> each(
-        3, std::vector<std::vector<double>>(counts.size()));
+        steps.size(), std::vector<std::vector<double>>(counts.size()));
     std::size_t job = 0;
-    const std::size_t jobs = rounds * counts.size() * 3;
+    const std::size_t jobs = rounds * counts.size() * steps.size();
     bench.next = [&](const Times& took) -> std::optional<Bench::Job> {
-        const auto row_of = [](std::size_t j) { return j % 3; };
-        const auto size_of = [&](std::size_t j) { return j / 3 % counts.size(); };
+        const auto step_of = [&](std::size_t j) { return j % steps.size(); };
+        const auto size_of = [&](std::size_t j) { return j / steps.size() % counts.size(); };
         if (job != 0) {
-            const auto row = row_of(job - 1), size = size_of(job - 1);
-            const std::uint64_t expected = row == 2 ? 0 : counts[size];
-            if (bench.result(static_cast<std::uint32_t>(row)) != expected) {
-                bench.failure = std::string("wrong result of ") + names[row];
+            const auto step = step_of(job - 1), size = size_of(job - 1);
+            const std::uint64_t expected = steps[step].row == 2 ? 0 : counts[size];
+            if (bench.result(steps[step].row) != expected) {
+                bench.failure = std::string("wrong result of ") + steps[step].name;
             }
-            each[row][size].push_back(took.cpu / static_cast<double>(counts[size]));
+            each[step][size].push_back(took.cpu / static_cast<double>(counts[size]));
         }
         if (job == jobs) return std::nullopt;
         const auto n = counts[size_of(job)];
@@ -340,11 +368,17 @@ Result<void> per_extent(const Options& options) {
                         .idxs = kIdxs,
                         .gpfns = kGpfns,
                         .errs = kErrs});
-        return Bench::Job{.row = static_cast<std::uint32_t>(row_of(job++)), .times = 1};
+        const Step& step = steps[step_of(job++)];
+        if (step.in_use) {
+            for (std::uint64_t i = 0; i < n; ++i) {
+                bench.put(kTarget + i * vmm::kPageSize, ~i);
+            }
+        }
+        return Bench::Job{.row = step.row, .times = 1};
     };
     TRY(bench.run());
-    for (std::size_t row = 0; row < 3; ++row) {
-        std::printf("%-50s", (std::string(names[row]) + ", ns per element").c_str());
+    for (std::size_t row = 0; row < steps.size(); ++row) {
+        std::printf("%-50s", (std::string(steps[row].name) + ", ns per element").c_str());
         for (std::size_t size = 0; size < counts.size(); ++size) {
             std::printf("  n=%llu: %.0f", static_cast<unsigned long long>(counts[size]),
                         median(each[row][size]));
@@ -362,8 +396,12 @@ Result<void> measure(const Options& options) {
         options.smoke ? std::vector<std::uint64_t>{1, 64}
                       : std::vector<std::uint64_t>{1, 64, 4096, 262'144, 4'000'000};
     for (const std::uint64_t n : counts) {
-        TRY(event_latency(options, n));
+        TRY(event_latency(options, {.count = n}));
     }
+    for (const std::uint64_t n : {64, 4096, 65536}) {
+        if (n <= counts.back()) TRY(event_latency(options, {.count = n, .in_use = true}));
+    }
+    TRY(event_latency(options, {.count = options.smoke ? 2u : 64u, .order = 9, .in_use = true}));
     return per_extent(options);
 }
 
