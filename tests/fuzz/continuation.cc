@@ -21,6 +21,9 @@ void run(Input in) {
         arg = in.take<std::uint64_t>();
         if (request.width == Width::k32) arg &= UINT32_MAX;
     }
+    if (request.width == Width::k64 && in.below(4) == 0) {
+        request.number |= std::uint64_t{in.take<std::uint32_t>()} << 32;
+    }
     const ContinuationRule rule = continuation_rule(profile, request);
     Continue progress{.units_done = in.take<std::uint64_t>(),
                       .structure = in.below(2) != 0 ? in.take<std::uint64_t>() : 0};
@@ -28,7 +31,7 @@ void run(Input in) {
     progress.units_done -= progress.units_done % rule.granularity;
     const Encoded encoded = encode_continuation(profile, request, progress);
 
-    FUZZ_CHECK(encoded.registers.number == request.number);
+    FUZZ_CHECK(encoded.registers.number == hypercall_number(profile, request));
     FUZZ_CHECK(encoded.change_count <= encoded.changes.size());
     FUZZ_CHECK(encoded.change_count == rule.steps.size());
     FUZZ_CHECK(rule.pointer_arg < request.args.size() && rule.count_arg < request.args.size());
@@ -43,7 +46,10 @@ void run(Input in) {
                              (i == rule.pointer_arg || i == rule.count_arg);
         if (i != 0 && !counted) FUZZ_CHECK(encoded.registers.args[i] == request.args[i]);
     }
+    // What is left in the registers is the same call, whatever stood above its number.
     Request again = request;
+    again.number = encoded.registers.number;
+    FUZZ_CHECK(continuation_rule(profile, again).kind == rule.kind);
     again.args = encoded.registers.args;
     if (rule.kind == ContinuationClass::kShiftedCursor) {
         const std::uint64_t most = std::uint64_t{INT32_MAX} >> profile.memory_op_shift;

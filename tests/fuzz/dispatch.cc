@@ -59,6 +59,7 @@ void run(Input in) {
 
     tests::GuestCpu cpu;
     cpu.width = width;
+    cpu.wide_numbers = profile.wide_numbers;
     std::uint64_t noise = 0x9e37'79b9'7f4a'7c15;
     auto random = [&noise] { return noise = noise * 0x5851'f42d'4c95'7f2d + 1; };
 

@@ -16,6 +16,7 @@ using vmm::kvm::Reg;
 struct GuestCpu {
     static constexpr std::size_t kRegs = static_cast<std::size_t>(Reg::kRflags) + 1;
     abi::Width width = abi::Width::k64;
+    bool wide_numbers = true;  // Profile::wide_numbers
     std::array<std::uint64_t, kRegs> regs{};
 
     std::uint64_t get(Reg reg) const { return regs[static_cast<std::size_t>(reg)]; }
@@ -37,15 +38,23 @@ struct GuestCpu {
         }
     }
     // Code that is not 64-bit cannot see the upper halves: whatever stands there must not matter.
+    // Neither must that of RAX where Xen looks at EAX alone.
     template <class Random>
     void scramble_upper_halves(Random& random) {
-        if (in_64bit_code()) return;
-        for (auto& reg : regs) {
-            reg = (reg & UINT32_MAX) | (random() & ~std::uint64_t{UINT32_MAX});
+        if (in_64bit_code()) {
+            if (!wide_numbers) scramble_upper_half(Reg::kRax, random);
+            return;
+        }
+        for (std::size_t i = 0; i < kRegs; ++i) {
+            scramble_upper_half(static_cast<Reg>(i), random);
         }
     }
 
   private:
+    template <class Random>
+    void scramble_upper_half(Reg reg, Random& random) {
+        set(reg, (get(reg) & UINT32_MAX) | (random() & ~std::uint64_t{UINT32_MAX}));
+    }
     void put(Reg reg, std::uint64_t value) {
         const std::uint64_t mask = in_64bit_code() ? UINT64_MAX : UINT32_MAX;
         set(reg, (get(reg) & ~mask) | (value & mask));

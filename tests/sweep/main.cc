@@ -83,6 +83,7 @@ class Run {
         : scenario_(scenario), era_(profile.name), random_(seed), guest_(width, options(profile)) {
         call_ = scenario.prepare(guest_, era_, units);
         cpu_.width = width;
+        cpu_.wide_numbers = profile.wide_numbers;
         cpu_.load(call_.number, call_.args, random_);
         scratch_ = scratch();
     }

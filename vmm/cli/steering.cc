@@ -79,7 +79,7 @@ ordered_json to_json(const xenshim::PendingHypercall& pending,
     ordered_json call = {{"instruction", pending.instruction},
                          {"profile", profile.name},
                          {"width", pending.request.width == xenshim::abi::Width::k64 ? 64 : 32},
-                         {"number", pending.request.number},
+                         {"number", words.number},
                          {"name", words.name}};
     if (!words.operation.empty()) call["operation"] = words.operation;
     for (const std::uint64_t arg : pending.request.args) {

@@ -153,7 +153,7 @@ ContinuationRule grant_rule(const Profile& profile, std::uint64_t op) {
 ContinuationRule continuation_rule(const Profile& profile, const Request& request,
                                    std::uint32_t structure_op) {
     const std::uint64_t command = request.args[0];
-    switch (request.number) {
+    switch (hypercall_number(profile, request)) {
         case HYPERVISOR_memory_op:
             return memory_rule(profile, decode_memory_op(profile, request.width, command).op);
         case HYPERVISOR_hvm_op: return hvm_rule(profile, decode_hvm_op(profile, command).op);
@@ -183,7 +183,8 @@ ContinuationRule continuation_rule(const Profile& profile, const Request& reques
 Encoded encode_continuation(const Profile& profile, const Request& request, Continue progress) {
     const ContinuationRule rule = continuation_rule(profile, request, progress.structure_op);
     const bool wide = request.width == Width::k64;
-    Encoded out{.registers = {.number = request.number, .args = request.args}};
+    const std::uint64_t number = hypercall_number(profile, request);
+    Encoded out{.registers = {.number = number, .args = request.args}};
     auto& args = out.registers.args;
     std::uint64_t units_of_entry = progress.units_done;
     switch (rule.kind) {
@@ -203,7 +204,7 @@ Encoded encode_continuation(const Profile& profile, const Request& request, Cont
             // What Xen's prototypes take for an unsigned int comes back zero-extended: the count,
             // and grant_table_op's sub-op.
             args[rule.count_arg] = (args[rule.count_arg] - progress.units_done) & UINT32_MAX;
-            if (request.number == HYPERVISOR_grant_table_op) args[0] &= UINT32_MAX;
+            if (number == HYPERVISOR_grant_table_op) args[0] &= UINT32_MAX;
             break;
         case ContinuationClass::kOtherSubOp: args[0] = rule.other_sub_op; break;
         case ContinuationClass::kStruct:

@@ -14,6 +14,13 @@
 
 namespace xenshim::abi {
 
+// The hypercall that a request names: until 4.7 Xen looked at EAX alone, whatever a 64-bit caller's
+// RAX held above it. A call that stops leaves this number in all of RAX, and not what the caller
+// had there, on every Xen (`regs->eax = op`, a 64-bit member).
+inline std::uint64_t hypercall_number(const Profile& profile, const Request& request) {
+    return profile.wide_numbers ? request.number : request.number & UINT32_MAX;
+}
+
 // How an operation's progress is encoded (xen-abi: classes of continuation state), and from where
 // its units count.
 enum class ContinuationClass : std::uint8_t {

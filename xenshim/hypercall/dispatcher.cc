@@ -55,8 +55,7 @@ std::span<const HypercallRow> hypercalls() {
 
 Outcome dispatch(Call& call) {
     const Profile& profile = call.profile();
-    std::uint64_t number = call.request().number;
-    if (!profile.wide_numbers) number &= UINT32_MAX;
+    const std::uint64_t number = hypercall_number(profile, call.request());
     if (number >= kNumbers || kByNumber[number] == nullptr ||
         (profile.hypercalls >> number & 1) == 0) {
         return Call::fail(XEN_ENOSYS);

@@ -85,8 +85,8 @@ class Comparison {
                                          : "ring 1 and 2 may not call there: -EPERM");
         }
         if (!may_here || !may_there) return false;
-        const std::uint64_t number_here = number_of(here_, request());
-        const std::uint64_t number_there = number_of(there_, request());
+        const std::uint64_t number_here = hypercall_number(here_, request());
+        const std::uint64_t number_there = hypercall_number(there_, request());
         const Standing there = hypercall_standing(there_, number_there);
         const bool has_here = hypercall_standing(here_, number_here) != Standing::kAbsent;
         const bool has_there = there != Standing::kAbsent;
@@ -108,7 +108,7 @@ class Comparison {
     }
 
     void operation() {
-        const std::uint64_t number = number_of(here_, request());
+        const std::uint64_t number = hypercall_number(here_, request());
         if (number == HYPERVISOR_multicall) {
             multicall();
             continuation();
@@ -195,7 +195,7 @@ class Comparison {
         if (!continues) return;
         Request next = request();
         next.args = call_.next_args;
-        const std::uint64_t number = number_of(here_, next);
+        const std::uint64_t number = hypercall_number(here_, next);
         const SubOp next_here = sub_op_of(here_, next), next_there = sub_op_of(there_, next);
         if (next_here.at != next_there.at) {
             add(Reason::kContinuation, kMeansSomethingElse,
@@ -408,10 +408,11 @@ class Comparison {
             const auto entry = multicall_entry_of(call_, i);
             if (!entry) break;
             // Lists in lists are refused by all.
-            if (number_of(here_, *entry) == HYPERVISOR_multicall) continue;
+            if (hypercall_number(here_, *entry) == HYPERVISOR_multicall) continue;
             Event inner;
             inner.request = *entry;
-            const auto name = operation_name(number_of(here_, *entry), sub_op_of(here_, *entry));
+            const auto name =
+                operation_name(hypercall_number(here_, *entry), sub_op_of(here_, *entry));
             for (Difference& difference : Comparison(here_, there_, inner, false).run()) {
                 add(difference.reason, "entry " + name + ": " + difference.what,
                     std::move(difference.detail));
@@ -474,11 +475,12 @@ void Check::add(const Event& call) {
         constexpr std::size_t kMostInFlight = 256;
         if (in_flight_.size() == kMostInFlight) in_flight_.pop_front();
         Request next = call.request;
+        next.number = hypercall_number(here_, call.request);
         next.args = call.next_args;
         in_flight_.push_back(next);
     }
     const std::string operation =
-        operation_name(number_of(here_, call.request), sub_op_of(here_, call.request));
+        operation_name(hypercall_number(here_, call.request), sub_op_of(here_, call.request));
     for (Difference& difference : differences(here_, there_, call, reissued)) {
         std::string key = operation;
         key += '\0';

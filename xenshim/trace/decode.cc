@@ -248,7 +248,7 @@ std::string continuation_text(const Profile& profile, const Event& call) {
                    std::to_string(static_cast<std::uint32_t>(next.args[rule.count_arg])) + " left";
         case ContinuationClass::kOtherSubOp:
             return "continues as " +
-                   operation_name(number_of(profile, next), sub_op_of(profile, next));
+                   operation_name(hypercall_number(profile, next), sub_op_of(profile, next));
         default: return "continues";
     }
 }
@@ -262,7 +262,7 @@ std::string result_text(const Profile& profile, const Event& call, const SubOp& 
     const std::int64_t result = call.result;
     constexpr std::int64_t kMostError = 4095;
     if (result < 0 && result >= -kMostError) return "-" + error_name(-result);
-    if (number_of(profile, call.request) == HYPERVISOR_xen_version &&
+    if (hypercall_number(profile, call.request) == HYPERVISOR_xen_version &&
         sub_op.at.op == XENVER_version && result > 0) {
         const auto version = static_cast<std::uint64_t>(result);
         return hex(version) + " (" + std::to_string(version >> 16) + "." +
@@ -319,13 +319,9 @@ std::string error_name(std::int64_t code) {
     }
 }
 
-std::uint64_t number_of(const Profile& profile, const Request& request) {
-    return profile.wide_numbers ? request.number : request.number & UINT32_MAX;
-}
-
 SubOp sub_op_of(const Profile& profile, const Request& request) {
     const std::uint64_t command = request.args[0];
-    switch (number_of(profile, request)) {
+    switch (hypercall_number(profile, request)) {
         case HYPERVISOR_memory_op: return {true, decode_memory_op(profile, request.width, command)};
         case HYPERVISOR_hvm_op: return {true, decode_hvm_op(profile, command)};
         case HYPERVISOR_grant_table_op: return {true, decode_grant_table_op(profile, command)};
@@ -367,7 +363,7 @@ std::optional<Request> multicall_entry_of(const Event& call, std::size_t index) 
 }
 
 Described describe(const Profile& profile, const Event& call, Style style) {
-    const std::uint64_t number = number_of(profile, call.request);
+    const std::uint64_t number = hypercall_number(profile, call.request);
     const SubOp sub_op = sub_op_of(profile, call.request);
     const auto& args = call.request.args;
     const auto low = [&](std::size_t i) { return args[i] & UINT32_MAX; };

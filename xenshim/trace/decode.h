@@ -38,8 +38,6 @@ struct SubOp {
     abi::Command at;
 };
 SubOp sub_op_of(const abi::Profile& profile, const abi::Request& request);
-// What the profile makes of RAX.
-std::uint64_t number_of(const abi::Profile& profile, const abi::Request& request);
 std::string hypercall_name(std::uint64_t number);
 std::string operation_name(std::uint64_t number, const SubOp& sub_op);
 std::string error_name(std::int64_t code);  // "EINVAL"; "error 7777"

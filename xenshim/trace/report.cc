@@ -4,6 +4,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "xenshim/abi/continuation.h"
 #include "xenshim/trace/check.h"
 
 namespace xenshim::trace {
@@ -60,7 +61,7 @@ std::string dropped_text(std::uint64_t count) {
 // How often a guest yields while it waits is for the host to say. Stable reports leave it out.
 bool is_left_out(const Header& header, const Event& event, Style style) {
     if (style != Style::kStable || event.kind != Kind::kCall) return false;
-    return number_of(*header.profile, event.request) == abi::HYPERVISOR_sched_op &&
+    return abi::hypercall_number(*header.profile, event.request) == abi::HYPERVISOR_sched_op &&
            sub_op_of(*header.profile, event.request).at.op == abi::SCHEDOP_yield;
 }
 
@@ -110,7 +111,7 @@ vmm::Result<void> print_sums(Reader& reader, Style style, bool json, std::FILE* 
         if (!event) break;
         if (event->kind == Kind::kDropped) dropped += event->value;
         if (event->kind != Kind::kCall || is_left_out(header, *event, style)) continue;
-        const std::uint64_t number = number_of(*header.profile, event->request);
+        const std::uint64_t number = abi::hypercall_number(*header.profile, event->request);
         Sum& sum = by_name[operation_name(number, sub_op_of(*header.profile, event->request))];
         sum.hypercall = hypercall_name(number);
         ++sum.entries;

@@ -15,6 +15,7 @@
 
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"
+#include "xenshim/abi/continuation.h"
 #include "xenshim/abi/profile.h"
 #include "xenshim/trace/ring.h"
 
@@ -30,10 +31,11 @@ struct Captured {
     std::array<std::byte, kMostMulticallBytes> in;
     std::array<std::byte, kMostBytes> out;
 
-    void begin(const abi::Request& request) {
-        const int argument = structure_argument(request.number);
+    void begin(const abi::Profile& profile, const abi::Request& request) {
+        const std::uint64_t number = abi::hypercall_number(profile, request);
+        const int argument = structure_argument(number);
         base = argument < 0 ? 0 : request.args[static_cast<std::size_t>(argument)];
-        in_most = most_bytes(request.number);
+        in_most = most_bytes(number);
         in_bytes = out_bytes = 0;
     }
     // The handler read (wrote) `bytes` at `at`. What adjoins the bytes that are kept is added.

@@ -19,7 +19,7 @@ using namespace abi;
 
 // The operation that the registers name, without the cursor.
 std::uint64_t sub_op_of(const Profile& profile, const Request& request) {
-    switch (request.number) {
+    switch (hypercall_number(profile, request)) {
         case HYPERVISOR_memory_op:
             return decode_memory_op(profile, request.width, request.args[0]).op;
         case HYPERVISOR_hvm_op: return decode_hvm_op(profile, request.args[0]).op;
@@ -35,15 +35,16 @@ bool has_operations(std::uint64_t hypercall) {
 
 HypercallDescription describe_hypercall(const Profile& profile, const Request& request) {
     HypercallDescription out;
-    const Hypercall* const hypercall = find_hypercall(request.number);
+    out.number = hypercall_number(profile, request);
+    const Hypercall* const hypercall = find_hypercall(out.number);
     if (hypercall == nullptr) {
-        out.name = "hypercall " + std::to_string(request.number);
+        out.name = "hypercall " + std::to_string(out.number);
         return out;
     }
     out.name = hypercall->name;
-    if (has_operations(request.number)) {
+    if (has_operations(out.number)) {
         const std::uint64_t sub_op = sub_op_of(profile, request);
-        const Operation* const operation = find_operation(request.number, sub_op);
+        const Operation* const operation = find_operation(out.number, sub_op);
         out.operation =
             operation != nullptr ? std::string(operation->name) : std::to_string(sub_op);
     }

@@ -14,7 +14,8 @@
 namespace xenshim {
 
 struct HypercallDescription {
-    std::string name;  // "memory_op"; "hypercall 99" when nobody has it
+    std::uint64_t number = 0;  // as the VM's profile reads RAX
+    std::string name;          // "memory_op"; "hypercall 99" when nobody has it
     // "XENMEM_decrease_reservation"; the number when no Xen ever had it; empty: it has none.
     std::string operation;
     // As the VM's profile reads the registers: units done, where they keep a cursor, or units still

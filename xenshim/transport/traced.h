@@ -34,7 +34,7 @@ class NotingAccess final : public GuestAccess {
 inline abi::Reply run_recorded(trace::Recorder& recorder, Domain& domain, GuestAccess& access,
                                Preemption& preemption, unsigned vcpu, const abi::Request& request) {
     const std::uint64_t began = trace::Recorder::ticks();
-    recorder.captured.begin(request);
+    recorder.captured.begin(domain.profile(), request);
     NotingAccess noting(access, recorder.captured);
     const abi::Reply reply = run_hypercall(domain, noting, preemption, vcpu, request);
     recorder.record(request, reply, began, trace::Recorder::ticks());

@@ -51,6 +51,31 @@ TEST_P(Continuation, MemoryOpKeepsItsProgressAboveTheSubOp) {
     }
 }
 
+// Whatever a 64-bit caller had above a number of which Xen looks at 32 bits: its call goes on.
+TEST(ContinuationNumber, TheUpperHalfOfRaxIsLostWhereItDoesNotCount) {
+    constexpr std::uint64_t kAbove = 0x1234'5678'0000'0000;
+    for (const Profile& profile : profiles()) {
+        const Request plain{.number = HYPERVISOR_memory_op,
+                            .args = {XENMEM_populate_physmap, 0x5000, 2, 3, 4},
+                            .width = Width::k64};
+        Request r = plain;
+        r.number |= kAbove;
+        EXPECT_EQ(hypercall_number(profile, plain), std::uint64_t{HYPERVISOR_memory_op});
+        const Encoded again = encode_continuation(profile, r, {.units_done = 3});
+        if (profile.since(4, 8)) {
+            EXPECT_EQ(hypercall_number(profile, r), r.number) << profile.name;
+            EXPECT_EQ(continuation_rule(profile, r).kind, ContinuationClass::kNone);
+            continue;
+        }
+        EXPECT_EQ(hypercall_number(profile, r), plain.number) << profile.name;
+        const Encoded expected = encode_continuation(profile, plain, {.units_done = 3});
+        EXPECT_EQ(again.registers, expected.registers) << profile.name;
+        EXPECT_EQ(again.change_count, expected.change_count) << profile.name;
+        EXPECT_EQ(again.registers.number, std::uint64_t{HYPERVISOR_memory_op});
+        EXPECT_NE(again.registers.args, plain.args) << profile.name;
+    }
+}
+
 TEST_P(Continuation, MemoryOpsNewCursorReplacesTheOld) {
     // Units count from the operation's start, so a second stop does not add to the first.
     const Request first = request(HYPERVISOR_memory_op, {(3u << 6) | 1, pointer(), 7, 8, 9});

@@ -364,6 +364,40 @@ TEST_P(MemoryOpProfiles, UpperHalvesOfACursor) {
     }
 }
 
+// Until 4.7 a 64-bit caller may have anything above the hypercall's number; stopped, RAX holds the
+// number alone. The progress is not lost, and no page is taken twice.
+TEST_P(MemoryOpProfiles, TheUpperHalfOfTheNumberLosesNoProgress) {
+    for (const Profile& p : profiles()) {
+        const auto d = under(p, 3);
+        if (!d->wide()) continue;
+        std::vector<std::uint64_t> gfns;
+        for (std::uint64_t gfn = 0x1000; gfn < 0x100a; ++gfn) {
+            ASSERT_TRUE(d->domain.physmap().decrease(gfn));
+            gfns.push_back(gfn);
+        }
+        const auto before = d->domain.physmap().accounts().current;
+        const vmm::Gva at =
+            d->put_wide<xen_memory_reservation>({.extent_start = d->put_words(gfns).value,
+                                                 .nr_extents = gfns.size(),
+                                                 .extent_order = 0,
+                                                 .mem_flags = 0,
+                                                 .domid = DOMID_SELF});
+        Request r = d->request(HYPERVISOR_memory_op, {XENMEM_populate_physmap, at.value});
+        r.number |= std::uint64_t{0xdead'beef} << 32;
+        const auto run = d->run(r);
+        if (p.wide_numbers) {
+            EXPECT_EQ(run.result, kNosys) << p.name;
+            continue;
+        }
+        EXPECT_EQ(run.result, 10) << p.name;
+        ASSERT_EQ(run.stops.size(), 3u) << p.name;
+        for (const Reissue& stop : run.stops) {
+            EXPECT_EQ(stop.number, std::uint64_t{HYPERVISOR_memory_op}) << p.name;
+        }
+        EXPECT_EQ(d->domain.physmap().accounts().current, before + 10) << p.name;
+    }
+}
+
 // XSA-45: a vCPU that is wanted elsewhere leaves after a unit, of however many.
 TEST_P(MemoryOpProfiles, TheLargestCountsLeaveAfterAUnit) {
     for (const Profile& p : profiles()) {

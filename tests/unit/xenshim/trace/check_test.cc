@@ -308,6 +308,20 @@ TEST(Check, FindingsAreCountedAndAReissueIsKnown) {
     EXPECT_EQ(check.findings()[1].calls, 1u);
 }
 
+// What the guest had above a number of which 32 bits count is gone when the call goes on.
+TEST(Check, AReissueIsKnownByTheNumberThatCounts) {
+    Header header;
+    header.profile = find_profile("xen-4.7");
+    Check check(header, *find_profile("xen-3.3"));
+    Event first = continuing(decrease(1), 341 << 6 | 1);
+    first.request.number |= std::uint64_t{1} << 32;
+    check.add(first);
+    check.add(decrease(341 << 6 | 1));
+    ASSERT_EQ(check.findings().size(), 1u);
+    EXPECT_EQ(check.findings()[0].first.reason, Reason::kContinuation);
+    EXPECT_EQ(check.findings()[0].calls, 2u);
+}
+
 TEST(Check, TheTracesOwnQuirksCount) {
     Header header;
     header.profile = find_profile("xen-4.17");

@@ -41,7 +41,7 @@ std::string sample() {
         auto narrow = request(12, 1);
         narrow.width = abi::Width::k32;
         narrow.cpl = 3;
-        recorder.captured.begin(narrow);
+        recorder.captured.begin(*session(2).profile, narrow);
         const std::array<std::byte, 20> structure{std::byte{1}, std::byte{2}};
         recorder.captured.note_read(2, structure);
         recorder.captured.note_write(2, std::span(structure).first(5));

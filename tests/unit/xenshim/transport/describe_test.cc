@@ -52,6 +52,19 @@ TEST(Describe, HowFarItCame) {
     EXPECT_EQ(words(HYPERVISOR_multicall, 0x1000, 7), "multicall, 7 left");
 }
 
+TEST(Describe, TheUpperHalfOfRaxCountsSince48) {
+    constexpr std::uint64_t kAbove = 0xdead'beef'0000'0000;
+    EXPECT_EQ(words(kAbove | HYPERVISOR_memory_op, XENMEM_decrease_reservation | 8u << 6, 0,
+                    Width::k64, "xen-4.7"),
+              "memory_op(XENMEM_decrease_reservation), 8 done");
+    EXPECT_EQ(words(kAbove | HYPERVISOR_memory_op, XENMEM_decrease_reservation | 8u << 6, 0,
+                    Width::k64, "xen-4.8"),
+              "hypercall 16045690981097406476");
+    const Request request{.number = kAbove | 99, .args = {}, .width = Width::k64, .cpl = 0};
+    EXPECT_EQ(describe_hypercall(*find_profile("xen-4.7"), request).number, 99u);
+    EXPECT_EQ(describe_hypercall(*find_profile("xen-4.8"), request).number, kAbove | 99);
+}
+
 TEST(Describe, WhatNobodyHasIsANumber) {
     EXPECT_EQ(words(99, 1), "hypercall 99");
     EXPECT_EQ(words(~0ull, 1), "hypercall 18446744073709551615");

@@ -96,6 +96,24 @@ TEST_P(Traced, EveryStopIsARecord) {
     EXPECT_EQ(text(events[2]), call + ", start=6) = 8");
 }
 
+// Until 4.7 RAX's upper half is nothing to Xen. The record has it: a later one would refuse it.
+TEST_P(Traced, TheUpperHalfOfRaxHidesNoArguments) {
+    if (!guest.wide()) return;
+    const auto old = fresh({.profile = find_profile("xen-4.7")});
+    const vmm::Gva at = old->put(xen_hvm_param{
+        .domid = DOMID_SELF, .pad = 0, .index = HVM_PARAM_VM_GENERATION_ID_ADDR, .value = 0x77});
+    Request request = old->request(HYPERVISOR_hvm_op, {HVMOP_set_param, at.value});
+    request.number |= std::uint64_t{1} << 32;
+    EXPECT_EQ(enter(*old, request), Reply{Finish{0}});
+    const auto events = finish();
+    ASSERT_EQ(events.size(), 2u);
+    EXPECT_EQ(events[0].request.number, request.number);
+    EXPECT_EQ(
+        to_text(describe(*find_profile("xen-4.7"), events[0], trace::Style::kStable)),
+        "hvm_op(HVMOP_set_param, {domid=DOMID_SELF, index=34 (VM_GENERATION_ID_ADDR), value=0x77}) "
+        "= 0");
+}
+
 TEST_P(Traced, ListsAndRefusals) {
     const multicall_entry<W64> version{.op = HYPERVISOR_xen_version, .result = 0, .args = {}};
     const std::uint64_t bytes =
