@@ -239,6 +239,7 @@ class Vcpu {
     void set(Reg reg, std::uint64_t value);
     PagingState paging() const;
     bool in_64bit_code() const;
+    std::uint64_t code_base() const;  // CS's
     unsigned cpl() const;
     bool interrupts_enabled() const;  // RFLAGS.IF as of the last exit
     // Reads the registers again, after run() was not the last thing to touch them.

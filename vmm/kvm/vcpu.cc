@@ -292,6 +292,10 @@ bool Vcpu::in_64bit_code() const {
     return (s.efer & (1u << 10)) != 0 && s.cs.l != 0;
 }
 
+std::uint64_t Vcpu::code_base() const {
+    return sregs().cs.base;
+}
+
 unsigned Vcpu::cpl() const {
     return sregs().ss.dpl;
 }

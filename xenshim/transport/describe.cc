@@ -70,9 +70,8 @@ std::optional<PendingHypercall> pending_hypercall(vmm::GuestMemory& memory,
                                                   const vmm::kvm::Vcpu& vcpu,
                                                   const vmm::kvm::Registers& registers) {
     constexpr std::uint64_t kSmap = std::uint64_t{1} << 21;
-    const bool wide = vcpu.in_64bit_code();
     const std::uint64_t at =
-        wide ? registers.rip : (registers.cs.state.base + registers.rip) & UINT32_MAX;
+        linear_rip(vcpu.in_64bit_code(), registers.cs.state.base, registers.rip);
     // As the CPU fetches, which asks nothing of SMAP.
     vmm::LinearMemory linear(memory, {.cr0 = registers.cr0,
                                       .cr3 = registers.cr3,

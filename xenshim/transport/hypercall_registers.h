@@ -19,7 +19,17 @@ inline constexpr std::array<vmm::kvm::Reg, 5> kArgs32 = {vmm::kvm::Reg::kRbx, vm
                                                          vmm::kvm::Reg::kRdx, vmm::kvm::Reg::kRsi,
                                                          vmm::kvm::Reg::kRdi};
 
+// Where the CPU fetches the instruction at `rip`: only 64-bit code does without its segment's base.
+constexpr std::uint64_t linear_rip(bool in_64bit_code, std::uint64_t code_base, std::uint64_t rip) {
+    return in_64bit_code ? rip : (code_base + rip) & UINT32_MAX;
+}
+
 // `Vcpu` is vmm::kvm::Vcpu, or what stands for it in tests.
+template <class Vcpu>
+std::uint64_t linear_rip(const Vcpu& vcpu) {
+    return linear_rip(vcpu.in_64bit_code(), vcpu.code_base(), vcpu.get(vmm::kvm::Reg::kRip));
+}
+
 template <class Vcpu>
 abi::Request read_request(const Vcpu& vcpu) {
     abi::Request request;

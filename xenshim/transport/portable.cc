@@ -1,6 +1,7 @@
 #include "xenshim/transport/portable.h"
 
 #include "vmm/base/log.h"
+#include "xenshim/transport/hypercall_registers.h"
 
 namespace xenshim {
 
@@ -115,7 +116,7 @@ void PortableTransport::inspect_transport(PerVcpu& vcpu) {
     if (kvm.cpl() != 0) return;  // a process may do as it likes: it harms only itself
     std::array<std::uint8_t, 3> code{};
     vcpu.access.begin();
-    if (!vcpu.access.read({kvm.get(Reg::kRip)}, std::as_writable_bytes(std::span(code)))) return;
+    if (!vcpu.access.read({linear_rip(kvm)}, std::as_writable_bytes(std::span(code)))) return;
     if (code[0] != 0x0f || code[1] != 0x01 || (code[2] != 0xc1 && code[2] != 0xd9)) return;
     machine().stop({.kind = vmm::StopCause::Kind::kError,
                     .error = vmm::Error{vmm::Fault::kHost, kInlineHint}});

@@ -135,9 +135,9 @@ vmm::Result<void> XenPlatform::trap_call_sites() {
     return {};
 }
 
-// Whether the instruction before `rip` is our trap: other writes to the port are a device's
-// business. An address that was found good once is remembered, so that the hot path is one
-// comparison; self-modifying code at it could fool only itself.
+// Whether the instruction before the linear address `rip` is our trap: other writes to the port are
+// a device's business. An address that was found good once is remembered, so that the hot path is
+// one comparison; self-modifying code at it could fool only itself.
 bool XenPlatform::is_trap(PerVcpu& vcpu, std::uint64_t rip) {
     auto& known = vcpu.known_rip;
     // Stubs are 32 bytes apart, so their numbers are the bits that differ.
@@ -157,7 +157,7 @@ bool XenPlatform::handle_trap(PerVcpu& vcpu) {
     auto& kvm = vcpu.thread.vcpu();
     const auto io = kvm.pio();
     if (io.port != kTrapPort || !io.is_write || io.size != 1 || io.count != 1) return false;
-    if (!is_trap(vcpu, kvm.get(Reg::kRip))) return false;
+    if (!is_trap(vcpu, linear_rip(kvm))) return false;
     const abi::Request request = read_request(kvm);
     const abi::Reply reply = run(vcpu, request);
     if (const auto* finish = std::get_if<abi::Finish>(&reply)) {

@@ -113,7 +113,7 @@ class XenPlatform : public vmm::Platform, protected Ports {
         std::uint64_t continuations = 0;  // own thread
         std::optional<std::uint64_t> block_deadline_ns;
         bool blocked = false;
-        std::array<std::uint64_t, 64> known_rip{};  // addresses right after a port trap
+        std::array<std::uint64_t, 64> known_rip{};  // linear addresses right after a port trap
     };
 
     PerVcpu& per_vcpu(unsigned index) { return *vcpus_[index]; }

@@ -251,6 +251,19 @@ TEST(HypercallRegisters, AreXens) {
     EXPECT_EQ(kArgs32, (std::array<Reg, 5>{Reg::kRbx, Reg::kRcx, Reg::kRdx, Reg::kRsi, Reg::kRdi}));
 }
 
+TEST(LinearRip, HasTheSegmentsBaseButIn64BitCode) {
+    EXPECT_EQ(linear_rip(true, 0x1000, 0xffff'8000'0000'0010), 0xffff'8000'0000'0010u);
+    EXPECT_EQ(linear_rip(false, 0, 0x10'0025), 0x10'0025u);
+    EXPECT_EQ(linear_rip(false, 0xf'0000, 0xfff0), 0xf'fff0u);  // real mode
+    EXPECT_EQ(linear_rip(false, 0x10'0000, 0xfff0'0008), 8u);   // past the end, and round
+    struct {
+        bool in_64bit_code() const { return false; }
+        std::uint64_t code_base() const { return 0x7000; }
+        std::uint64_t get(Reg reg) const { return reg == Reg::kRip ? 0x12 : ~std::uint64_t{0}; }
+    } vcpu;
+    EXPECT_EQ(linear_rip(vcpu), 0x7012u);
+}
+
 TEST(HypercallRegisters, AResultOf32BitsHasNoUpperHalf) {
     EXPECT_EQ(result_register(abi::Width::k64, -22), ~std::uint64_t{0} - 21);
     EXPECT_EQ(result_register(abi::Width::k32, -22), 0xffff'ffeau);
