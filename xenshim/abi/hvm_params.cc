@@ -107,6 +107,12 @@ GuestResult<void> may_get_param(const Profile& profile, std::uint32_t index) {
     return allowed(get_rule(profile, index));
 }
 
+bool hides_missing_console(const Profile& profile, std::uint32_t index) {
+    // XenServer: a driver must not take a console for there that is not.
+    return profile.legacy_windows &&
+           (index == HVM_PARAM_CONSOLE_PFN || index == HVM_PARAM_CONSOLE_EVTCHN);
+}
+
 GuestResult<void> may_set_param(const Profile& profile, std::uint32_t index, std::uint64_t value) {
     if (profile.since(4, 6)) {
         TRY(allowed(set_rule(profile, index)));

@@ -15,5 +15,7 @@ namespace xenshim::abi {
 // refused; what else may come of it depends on the domain.
 GuestResult<void> may_get_param(const Profile& profile, std::uint32_t index);
 GuestResult<void> may_set_param(const Profile& profile, std::uint32_t index, std::uint64_t value);
+// Reading it is -EINVAL while the guest has no console (both of the console's parameters are 0).
+bool hides_missing_console(const Profile& profile, std::uint32_t index);
 
 }  // namespace xenshim::abi

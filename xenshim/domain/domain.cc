@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "xenshim/abi/release_rules.h"
+
 namespace xenshim {
 
 using namespace abi;
@@ -58,23 +60,11 @@ std::byte* Domain::guest_page(std::uint64_t gfn) const {
 
 GuestResult<void> Domain::register_vcpu_info(unsigned vcpu, std::uint64_t gfn,
                                              std::uint32_t offset) {
-    constexpr std::uint32_t kSize = 64;
     {
         const std::scoped_lock lock(mutex_);
         const bool taken = shared_info_.vcpu_info_moved(vcpu);
-        if (profile().since(4, 18)) {
-            // As one of the areas that are named by physical address (map_guest_area).
-            const bool wraps = gfn >> (64 - vmm::kPageShift) != 0;
-            if (wraps || offset >= vmm::kPageSize) return refuse(XEN_EINVAL);
-            if (taken) return refuse(XEN_EBUSY);
-            if (offset % (shared_info_.is_64bit() ? 8 : 4) != 0) return refuse(XEN_ENXIO);
-            if (offset > vmm::kPageSize - kSize) return refuse(XEN_ENXIO);
-        } else {
-            // Order as measured: the place in the page, then the vCPU and the page.
-            if (offset > vmm::kPageSize - kSize) return refuse(XEN_ENXIO);
-            if (offset % sizeof(std::uint32_t) != 0) return refuse(XEN_ENXIO);
-            if (taken) return refuse(XEN_EINVAL);
-        }
+        TRY(may_register_vcpu_info(profile(), gfn, offset, taken,
+                                   shared_info_.is_64bit() ? Width::k64 : Width::k32));
         std::byte* page = guest_page(gfn);
         if (page == nullptr) return refuse(XEN_EINVAL);
         shared_info_.move_vcpu_info(vcpu, vmm::gfn_to_gpa(gfn) + offset, page + offset);

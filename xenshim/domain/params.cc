@@ -24,9 +24,7 @@ constexpr std::uint64_t sized_tss(std::uint64_t size, std::uint64_t address) {
 
 GuestResult<std::uint64_t> Params::get(std::uint32_t index) const {
     TRY(abi::may_get_param(profile_, index));
-    const bool console = index == HVM_PARAM_CONSOLE_PFN || index == HVM_PARAM_CONSOLE_EVTCHN;
-    // XenServer: a driver must not take a console for there that is not.
-    if (console && profile_.legacy_windows && peek(HVM_PARAM_CONSOLE_PFN) == 0 &&
+    if (abi::hides_missing_console(profile_, index) && peek(HVM_PARAM_CONSOLE_PFN) == 0 &&
         peek(HVM_PARAM_CONSOLE_EVTCHN) == 0) {
         return refuse(XEN_EINVAL);
     }

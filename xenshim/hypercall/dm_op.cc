@@ -5,6 +5,7 @@
 
 #include "xenshim/abi/device_structs.h"
 #include "xenshim/abi/other_numbers.h"
+#include "xenshim/abi/release_rules.h"
 #include "xenshim/hypercall/device_model.h"
 #include "xenshim/hypercall/handlers.h"
 
@@ -13,17 +14,8 @@ namespace xenshim {
 using namespace abi;
 
 GuestResult<void> require_device_model(Call& call, std::uint16_t domid) {
-    const Domain& domain = call.domain();
-    if (domain.is_self(domid)) {
-        if (domain.config().device_model) return {};
-        // Remote domains are looked for by number, and DOMID_SELF is none. Before 4.0 the caller
-        // itself was a target like any other; we do not let it be one.
-        const bool by_number = domid != DOMID_SELF || !call.profile().since(4, 0);
-        return refuse(by_number ? XEN_EPERM : XEN_ESRCH);
-    }
-    if (domid != 0) return refuse(XEN_ESRCH);
-    // Domain 0 is no HVM domain. Until 4.2 the privilege came before that.
-    return refuse(call.profile().since(4, 3) ? XEN_EINVAL : XEN_EPERM);
+    const DomainConfig& config = call.domain().config();
+    return may_model_devices(call.profile(), domid, config.domid, config.device_model);
 }
 
 GuestResult<void> check_range(Call& call, PageRange range) {
@@ -132,9 +124,11 @@ Outcome with_operation(Call& call, const Buffers& buffers, const xen_dm_op_heade
 Outcome dm_op(Call& call) {
     const auto domid = call.arg<std::uint16_t>(0);
     const auto count = call.arg<std::uint32_t>(1);
-    // XSA-506: without a buffer there is no operation. Measured on 4.17.7; releases whose support
-    // had ended by then take it for an operation of no bytes.
-    if (count == 0 && call.profile().since(4, 17)) return Call::fail(XEN_ENODATA);
+    if (count == 0) {
+        if (const auto may = may_have_no_buffers(call.profile()); !may) {
+            return Call::fail(may.error());
+        }
+    }
     if (count > kMostBuffers) return Call::fail(XEN_E2BIG);
     Buffers buffers{};  // one that is not given has no bytes (XSA-239's class)
     const std::uint64_t entry_bytes =

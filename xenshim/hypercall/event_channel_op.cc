@@ -1,5 +1,6 @@
 // HYPERVISOR_event_channel_op (Xen's common/event_channel.c).
 #include "xenshim/abi/operations.h"
+#include "xenshim/abi/release_rules.h"
 #include "xenshim/hypercall/handlers.h"
 
 namespace xenshim {
@@ -105,9 +106,9 @@ Outcome event_channel_op(Call& call) {
         case EVTCHNOP_expand_array:
             return call.in<evtchn_expand_array>(arg, [&](auto& op) -> GuestResult<void> {
                 const auto done = ports.expand_array(call.domain().guest_page(op.array_gfn));
-                // Of a domain that is not on the FIFO ABI; Xen changed the code in 4.8.
-                if (!done && done.error() == XEN_EOPNOTSUPP && !call.profile().since(4, 8)) {
-                    return refuse(XEN_ENOSYS);
+                // Of a domain that is not on the FIFO ABI.
+                if (!done && done.error() == XEN_EOPNOTSUPP) {
+                    return refuse(expand_array_refusal(call.profile()));
                 }
                 return done;
             });

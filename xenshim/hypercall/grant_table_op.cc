@@ -2,6 +2,7 @@
 #include <cstddef>
 
 #include "xenshim/abi/operations.h"
+#include "xenshim/abi/release_rules.h"
 #include "xenshim/hypercall/grant_batches.h"
 #include "xenshim/hypercall/handlers.h"
 
@@ -42,12 +43,7 @@ Outcome grant_table_op(Call& call) {
     const auto op = call.arg<std::uint32_t>(0);
     // Before anything is taken apart: a cursor in the upper bits names nothing either.
     if (!exists(call.profile(), HYPERVISOR_grant_table_op, op)) return Call::fail(XEN_ENOSYS);
-    if (static_cast<std::int32_t>(count) < 0) return Call::fail(XEN_EINVAL);
-    // Longer lists came with their continuation.
-    constexpr std::uint32_t kMostUnstopped = 512;
-    if (!call.profile().grant_batches_continue && count > kMostUnstopped) {
-        return Call::fail(XEN_EINVAL);
-    }
+    if (count > most_grant_elements(call.profile())) return Call::fail(XEN_EINVAL);
 
     switch (op) {
         case GNTTABOP_map_grant_ref: return grant_map(call, arg, count);

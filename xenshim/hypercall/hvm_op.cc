@@ -5,6 +5,7 @@
 #include "xenshim/abi/device_structs.h"
 #include "xenshim/abi/operations.h"
 #include "xenshim/abi/other_numbers.h"
+#include "xenshim/abi/release_rules.h"
 #include "xenshim/hypercall/device_model.h"
 #include "xenshim/hypercall/handlers.h"
 
@@ -17,12 +18,8 @@ namespace {
 // The first vector that an upcall may use: those below are exceptions and LAPIC-reserved.
 constexpr std::uint8_t kFirstVector = 0x10;
 
-// The domain that an operation for guests names. Until 4.2, itself only as DOMID_SELF, and the
-// privilege came first; since then what the other domain is.
 GuestResult<void> require_target(Call& call, std::uint16_t domid, Errno for_dom0) {
-    if (call.profile().since(4, 3)) return call.require_self(domid, for_dom0);
-    if (domid == DOMID_SELF) return {};
-    return refuse(domid == 0 || call.domain().is_self(domid) ? XEN_EPERM : XEN_ESRCH);
+    return may_target(call.profile(), domid, call.domain().config().domid, for_dom0);
 }
 
 // Order as in Xen: the index, then the domain, then what the index allows.
@@ -51,10 +48,8 @@ GuestResult<void> set_param(Call& call, const xen_hvm_param& param) {
 }
 
 GuestResult<void> pagetable_dying(Call& call, const xen_hvm_pagetable_dying& op) {
-    // There is no shadow paging. That other domains are not even thought of came with 4.12 (read,
-    // not measured before 4.17).
-    TRY(require_target(call, op.domid, call.profile().since(4, 12) ? XEN_EOPNOTSUPP : XEN_EINVAL));
-    return refuse(XEN_EINVAL);
+    TRY(require_target(call, op.domid, pagetable_dying_of_dom0(call.profile())));
+    return refuse(XEN_EINVAL);  // there is no shadow paging
 }
 
 // ---- the device model's, until 4.8 --------------------------------------------------------------
@@ -67,7 +62,7 @@ struct MemoryRange {
 };
 
 GuestResult<MemoryRange> read_range(Call& call) {
-    if (call.profile().since(4, 5)) {
+    if (!has_memory_range_of_4_4(call.profile())) {
         const auto op = TRY(call.read<xen_hvm_memory_range>(call.handle(1)));
         return MemoryRange{op.domid, op.hvmmem_type, {op.first_pfn, op.nr}};
     }
@@ -175,7 +170,7 @@ Outcome hvm_op(Call& call) {
         case HVMOP_flush_tlbs:
             // KVM keeps guest TLBs coherent itself; only the argument can be wrong.
             if (arg.value == 0) return Call::ok();
-            return Call::fail(profile.since(4, 8) ? XEN_EINVAL : XEN_ENOSYS);
+            return Call::fail(flush_tlbs_argument_refusal(profile));
 
         case HVMOP_modified_memory:
         case HVMOP_set_mem_type: return change_memory(call, at);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "xenshim/abi/release_rules.h"
 #include "xenshim/hypercall/memory_op_parts.h"
 
 namespace xenshim::memory_ops {
@@ -11,11 +12,6 @@ namespace xenshim::memory_ops {
 using namespace abi;
 
 namespace {
-
-// E820MAX (asm-x86/e820.h): 128 in 4.7, 1024 in 4.13; it grew for the machines of 2017.
-std::uint32_t most_map_entries(const Profile& profile) {
-    return profile.since(4, 9) ? 1024 : 128;
-}
 
 struct ForeignMap {
     std::uint16_t domid;
@@ -59,7 +55,7 @@ Outcome set_memory_map(Call& call) {
     if (const auto self = call.require_self(want->domid, XEN_EPERM); !self) {
         return Call::fail(self.error());
     }
-    if (!call.profile().since(4, 6)) return Call::fail(XEN_EPERM);  // to any HVM guest
+    if (const auto may = may_set_memory_map(call.profile()); !may) return Call::fail(may.error());
     std::vector<e820entry> entries(count);
     if (count != 0 &&
         !call.access().read({want->map.buffer}, std::as_writable_bytes(std::span(entries)))) {

@@ -1,4 +1,5 @@
 // add_to_physmap, add_to_physmap_batch and remove_from_physmap.
+#include "xenshim/abi/release_rules.h"
 #include "xenshim/hypercall/legacy_quirks.h"
 #include "xenshim/hypercall/memory_op_parts.h"
 
@@ -10,51 +11,25 @@ namespace {
 
 constexpr std::size_t kPairsAhead = 509;
 
-enum class Space {
-    kSharedInfo,
-    kGrantTable,
-    kGmfn,
-    kGmfnRange,
-    kForeign,
-    kDevMmio,
-    kUnknown,
-};
-
-// What a guest's number means under its profile: the one place that knows.
-Space space_of(Call& call, std::uint32_t number) {
-    const Profile& profile = call.profile();
-    switch (number) {
-        case XENMAPSPACE_shared_info: return Space::kSharedInfo;
-        case XENMAPSPACE_grant_table: return Space::kGrantTable;
-        case XENMAPSPACE_gmfn: return Space::kGmfn;
-        case XENMAPSPACE_gmfn_range:
-            return profile.physmap_range == Progress::kNone ? Space::kUnknown : Space::kGmfnRange;
-        case XENMAPSPACE_gmfn_foreign:
-            return profile.since(4, 3) ? Space::kForeign : Space::kUnknown;
-        case XENMAPSPACE_dev_mmio: return profile.since(4, 9) ? Space::kDevMmio : Space::kUnknown;
-        default: return Space::kUnknown;
-    }
-}
-
 // A 32-bit caller's all-ones is zero-extended, and with that a gfn like any other (measured).
 bool is_invalid_gfn(std::uint64_t gfn) {
     return gfn == UINT64_MAX;
 }
 
-GuestResult<void> add_one(Call& call, Space space, std::uint64_t idx, std::uint64_t gfn) {
+GuestResult<void> add_one(Call& call, MapSpace space, std::uint64_t idx, std::uint64_t gfn) {
     Domain& domain = call.domain();
     switch (space) {
-        case Space::kSharedInfo:
+        case MapSpace::kSharedInfo:
             if (idx != 0) return refuse(XEN_EINVAL);
             return domain.physmap().place_own(kSharedInfoPage, gfn);
-        case Space::kGrantTable:
+        case MapSpace::kGrantTable:
             if (idx > UINT32_MAX) return refuse(XEN_EINVAL);
             return domain.grants().place_frame(static_cast<std::uint32_t>(idx), gfn);
-        case Space::kGmfn:
-        case Space::kGmfnRange: return domain.physmap().move(idx, gfn);
-        case Space::kForeign: return refuse(XEN_EPERM);  // for the control domain alone
-        case Space::kDevMmio: return refuse(XEN_EACCES);
-        case Space::kUnknown: break;
+        case MapSpace::kGmfn:
+        case MapSpace::kGmfnRange: return domain.physmap().move(idx, gfn);
+        case MapSpace::kForeign: return refuse(XEN_EPERM);  // for the control domain alone
+        case MapSpace::kDevMmio: return refuse(XEN_EACCES);
+        case MapSpace::kUnknown: break;
     }
     return refuse(XEN_EINVAL);
 }
@@ -71,7 +46,7 @@ Outcome add_range(Call& call, const xen_add_to_physmap<W64>& want, std::uint64_t
     }
     for (std::uint64_t i = start; i < want.size; ++i) {
         if (i != start && call.should_yield(i)) return Continue{i};
-        const auto moved = add_one(call, Space::kGmfnRange, want.idx + i, want.gpfn + i);
+        const auto moved = add_one(call, MapSpace::kGmfnRange, want.idx + i, want.gpfn + i);
         if (!moved) return Call::fail(moved.error());
     }
     return Call::ok();
@@ -90,14 +65,14 @@ Outcome add_to_physmap(Call& call, std::uint64_t start) {
     if (!want) return Call::fail(want.error());
     const auto number = map_space(call.domain(), want->domid, want->space);
     if (!number) return Call::fail(number.error());
-    const Space space = space_of(call, *number);
+    const MapSpace space = map_space_of(call.profile(), *number);
     // Mapping another domain's page is the batch's business alone.
-    if (space == Space::kForeign) return Call::fail(XEN_ENOSYS);
+    if (space == MapSpace::kForeign) return Call::fail(XEN_ENOSYS);
     if (const auto self = call.require_self(want->domid, XEN_EACCES); !self) {
         return Call::fail(self.error());
     }
     if (is_invalid_gfn(want->gpfn)) return Call::fail(XEN_EINVAL);
-    if (space == Space::kGmfnRange) return add_range(call, *want, start);
+    if (space == MapSpace::kGmfnRange) return add_range(call, *want, start);
     return Call::result(add_one(call, space, want->idx, want->gpfn));
 }
 
@@ -110,17 +85,15 @@ Outcome add_to_physmap_batch(Call& call, std::uint64_t start) {
     if (start < want->size && !(idxs.all_there(start) && gpfns.all_there(start))) {
         return Call::fail(XEN_EFAULT);
     }
-    const Space space = space_of(call, want->space);
-    if (space == Space::kGmfnRange) return Call::fail(XEN_EOPNOTSUPP);
+    const MapSpace space = map_space_of(call.profile(), want->space);
+    if (space == MapSpace::kGmfnRange) return Call::fail(XEN_EOPNOTSUPP);
     if (const auto self = call.require_self(want->domid, XEN_EACCES); !self) {
         return Call::fail(self.error());
     }
-    if (space == Space::kDevMmio) return Call::fail(XEN_EACCES);
+    if (space == MapSpace::kDevMmio) return Call::fail(XEN_EACCES);
     if (want->size < start) return Call::fail(XEN_EILSEQ);
     if (want->size == start) {
-        // Nothing left is an end that no preempted call has. Seen so in 4.17 and 4.20; taken to be
-        // as old as 4.15, which no longer stops after the last element.
-        return start != 0 && call.profile().since(4, 15) ? Call::fail(XEN_EILSEQ) : Call::ok();
+        return start == 0 ? Call::ok() : Call::result(may_end_at_cursor(call.profile()));
     }
     for (std::uint64_t i = start; i < want->size; ++i) {
         if (i != start && call.should_yield(i)) return Continue{i};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "xenshim/abi/release_rules.h"
 #include "xenshim/hypercall/memory_op_parts.h"
 
 namespace xenshim::memory_ops {
@@ -16,7 +17,7 @@ Outcome pod_target(Call& call) {
     if (const auto self = call.require_self(want->domid, XEN_EINVAL); !self) {
         return Call::fail(self.error());
     }
-    return Call::fail(call.profile().since(4, 0) ? XEN_EPERM : XEN_EINVAL);
+    return Call::fail(pod_target_refusal(call.profile()));
 }
 
 Outcome access_op(Call& call) {
@@ -43,15 +44,14 @@ namespace {
 // A 32-bit caller's structure and list are translated before anything is refused (compat_memory_op;
 // its buffer has room for so many frames).
 GuestResult<void> translate_resource(Call& call, std::uint64_t start) {
-    constexpr std::uint32_t kMostFrames = 1020;
     const auto want = TRY(call.read_wide<xen_mem_acquire_resource>(call.handle(1)));
-    const bool continues = call.profile().acquire_resource_continues;
-    if (!continues && want.nr_frames > kMostFrames) return refuse(XEN_E2BIG);
-    if (want.frame_list == 0 || want.nr_frames == 0) return {};
-    if (!continues) start = 0;
-    if (start >= want.nr_frames) return refuse(XEN_EINVAL);
-    std::array<std::uint32_t, kMostFrames> frames;
-    const std::uint64_t count = std::min<std::uint64_t>(want.nr_frames - start, kMostFrames);
+    const bool has_list = want.frame_list != 0;
+    TRY(may_translate_resource(call.profile(), want.nr_frames, has_list, start));
+    if (!has_list || want.nr_frames == 0) return {};
+    if (!call.profile().acquire_resource_continues) start = 0;
+    std::array<std::uint32_t, kMostTranslatedFrames> frames;
+    const std::uint64_t count =
+        std::min<std::uint64_t>(want.nr_frames - start, kMostTranslatedFrames);
     const auto list = std::as_writable_bytes(std::span(frames).first(count));
     if (!call.access().read(call.element({want.frame_list}, start, 4), list)) {
         return refuse(XEN_EFAULT);

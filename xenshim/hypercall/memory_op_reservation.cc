@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "xenshim/abi/release_rules.h"
 #include "xenshim/hypercall/memory_op_parts.h"
 
 namespace xenshim::memory_ops {
@@ -22,10 +23,7 @@ constexpr std::size_t kExtentsAhead = 1020;
 
 // Whether Xen would begin with the extents at all.
 bool acceptable(Call& call, std::uint64_t op, const xen_memory_reservation<W64>& want) {
-    std::uint64_t most = call.profile().memory_op_max_extents;
-    if (!call.is_64bit()) {  // whose register is what the cursor must fit in
-        most = std::min<std::uint64_t>(most, UINT32_MAX >> call.profile().memory_op_shift);
-    }
+    const std::uint64_t most = most_extents(call.profile(), call.request().width);
     if (!call.domain().is_self(want.domid) || want.nr_extents > most ||
         want.extent_order > kMaxOrder) {
         return false;
@@ -39,7 +37,7 @@ bool acceptable(Call& call, std::uint64_t op, const xen_memory_reservation<W64>&
     // A node is advice that is not ours to follow; to insist on one is a privilege (XSA-231).
     if ((want.mem_flags & kNodeMask) != 0 && (want.mem_flags & kExactNode) != 0) return false;
     // A guest cannot populate on demand for itself.
-    return op != XENMEM_populate_physmap || !call.profile().since(3, 4) ||
+    return op != XENMEM_populate_physmap || !refuses_populate_on_demand(call.profile()) ||
            (want.mem_flags & XENMEMF_populate_on_demand) == 0;
 }
 

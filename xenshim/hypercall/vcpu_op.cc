@@ -3,6 +3,7 @@
 
 #include "xenshim/abi/operations.h"
 #include "xenshim/abi/other_numbers.h"
+#include "xenshim/abi/release_rules.h"
 #include "xenshim/hypercall/handlers.h"
 
 namespace xenshim {
@@ -178,10 +179,8 @@ Outcome vcpu_op(Call& call) {
     Domain& domain = call.domain();
     const auto id = call.arg<std::uint32_t>(1);
     const auto sub_op = call.arg<std::uint32_t>(0);
-    // Until 4.7 HVM guests had a list of their own, looked at before the vCPU.
     const bool known = exists(call.profile(), HYPERVISOR_vcpu_op, sub_op);
-    if (!known && !call.profile().since(4, 7)) return Call::fail(XEN_ENOSYS);
-    if (id >= domain.vcpus()) return Call::fail(XEN_ENOENT);
+    if (id >= domain.vcpus()) return Call::fail(missing_vcpu_refusal(call.profile(), known));
     if (!known) return Call::fail(XEN_ENOSYS);
     DomainVcpu& vcpu = domain.vcpu(id);
     const vmm::Gva arg = call.handle(2);

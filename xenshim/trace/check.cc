@@ -7,6 +7,8 @@
 #include "xenshim/abi/hvm_params.h"
 #include "xenshim/abi/operations.h"
 #include "xenshim/abi/other_numbers.h"
+#include "xenshim/abi/place.h"
+#include "xenshim/abi/release_rules.h"
 #include "xenshim/abi/structs.h"
 #include "xenshim/trace/decode.h"
 
@@ -29,21 +31,25 @@ std::optional<T> member(const Event& call, std::size_t at) {
     std::memcpy(&value, call.in.data() + at, sizeof value);
     return value;
 }
-template <class S32, class S64>
-std::optional<std::uint64_t> word(const Event& call, std::uint64_t S64::*wide,
-                                  std::uint32_t S32::*narrow) {
-    if (call.request.width == Width::k64) {
-        const auto value = member<S64>(call, 0);
-        return value ? std::optional((*value).*wide) : std::nullopt;
-    }
-    const auto value = member<S32>(call, 0);
-    return value ? std::optional<std::uint64_t>((*value).*narrow) : std::nullopt;
+// The same at the caller's width.
+std::optional<std::uint64_t> member(const Event& call, Place place) {
+    const std::size_t at = place.at(call.request.width), bytes = place.bytes(call.request.width);
+    if (call.in.size() < at + bytes) return std::nullopt;
+    std::uint64_t value = 0;
+    std::memcpy(&value, call.in.data() + at, bytes);
+    return value;
 }
 
 class Comparison {
   public:
-    Comparison(const Profile& here, const Profile& there, const Event& call, bool reissued)
-        : here_(here), there_(there), call_(call), reissued_(reissued) {}
+    Comparison(const Profile& here, const Profile& there, const Event& call, bool reissued,
+               const Guest& guest, bool is_entry = false)
+        : here_(here),
+          there_(there),
+          call_(call),
+          reissued_(reissued),
+          guest_(guest),
+          is_entry_(is_entry) {}
 
     std::vector<Difference> run() {
         if (same_gate()) operation();
@@ -59,6 +65,34 @@ class Comparison {
     void add(Reason reason, std::string what, std::string detail = {}) {
         found_.push_back({reason, std::move(what), std::move(detail)});
     }
+    // `subject` gets another answer there.
+    template <class Answer>
+    bool compare(Reason reason, const std::string& subject, Answer&& answer,
+                 std::string detail = {}) {
+        const std::string here = answer(here_), there = answer(there_);
+        if (here == there) return false;
+        add(reason, subject + " is " + there + " there, " + here + " here", std::move(detail));
+        return true;
+    }
+    // Of a list's entry, nothing is known of what came of it.
+    bool was_refused_with(Errno code) const {
+        return !is_entry_ && call_.ending == Ending::kFinish && call_.result == -std::int64_t{code};
+    }
+    bool succeeded() const {
+        return !is_entry_ && call_.ending == Ending::kFinish && call_.result >= 0;
+    }
+    bool is_self(std::uint64_t domid) const { return domid == DOMID_SELF || domid == guest_.domid; }
+    static std::string text_of(Errno code) { return "-" + error_name(code); }
+    static std::string text_of(const GuestResult<void>& may) {
+        return may ? std::string("allowed") : text_of(may.error());
+    }
+    std::string named_domain(std::uint64_t domid) const {
+        return domid == 0              ? "domain 0"
+               : domid == guest_.domid ? "the caller by its number"
+               : domid == DOMID_SELF   ? "DOMID_SELF"
+                                       : "another domain";
+    }
+
     // Says it from the other profile's side. `there`: what the guest gets of it there.
     void add_existence(Reason reason, Standing there, const std::string& missing) {
         add(reason, there == Standing::kAbsent       ? "does not exist there: " + missing
@@ -109,6 +143,10 @@ class Comparison {
 
     void operation() {
         const std::uint64_t number = hypercall_number(here_, request());
+        if (number == HYPERVISOR_dm_op) {
+            dm_op();
+            return;
+        }
         if (number == HYPERVISOR_multicall) {
             multicall();
             continuation();
@@ -118,6 +156,14 @@ class Comparison {
         if (!here.any) return;
         const Standing standing_here = standing(here_, number, here);
         const Standing standing_there = standing(there_, number, there);
+        if (number == HYPERVISOR_vcpu_op && guest_.vcpus && vcpu() >= *guest_.vcpus) {
+            compare(Reason::kError, "a vCPU that there is not", [&](const Profile& profile) {
+                const bool known =
+                    standing(profile, number, sub_op_of(profile, request())) != Standing::kAbsent;
+                return text_of(missing_vcpu_refusal(profile, known));
+            });
+            return;
+        }
         if (standing_here == Standing::kAbsent && standing_there == Standing::kAbsent) return;
         if (here.at != there.at) {
             register_differs(number, here, there, request().args[0]);
@@ -135,6 +181,9 @@ class Comparison {
             case HYPERVISOR_memory_op: memory_op(here.at); break;
             case HYPERVISOR_hvm_op: hvm_op(here.at); break;
             case HYPERVISOR_xen_version: xen_version(here.at); break;
+            case HYPERVISOR_grant_table_op: grant_table_op(here.at); break;
+            case HYPERVISOR_event_channel_op: event_channel_op(here.at); break;
+            case HYPERVISOR_vcpu_op: vcpu_op(here.at); break;
             default: break;
         }
         continuation();
@@ -216,13 +265,16 @@ class Comparison {
         switch (at.op) {
             case XENMEM_increase_reservation:
             case XENMEM_decrease_reservation:
-            case XENMEM_populate_physmap: extents(); return;
+            case XENMEM_populate_physmap: extents(at); return;
             case XENMEM_add_to_physmap: add_to_physmap(at); return;
-            case XENMEM_add_to_physmap_batch:
-            case XENMEM_acquire_resource: return;  // their cursors are continuation()'s
+            case XENMEM_add_to_physmap_batch: add_to_physmap_batch(at); return;
+            case XENMEM_acquire_resource: acquire_resource(at); return;
             default: break;
         }
-        if (at.start == 0) return;
+        if (at.start == 0) {
+            without_cursor(at);
+            return;
+        }
         const std::optional<Errno> here = stray_cursor_refusal(here_, at.op);
         const std::optional<Errno> there = stray_cursor_refusal(there_, at.op);
         if (here != there) {
@@ -233,17 +285,62 @@ class Comparison {
         }
     }
 
-    void extents() {
-        using Narrow = xen_memory_reservation<W32>;
-        using Wide = xen_memory_reservation<W64>;
-        const auto count = word(call_, &Wide::nr_extents, &Narrow::nr_extents);
-        if (!count) return;
-        const bool here = *count <= here_.memory_op_max_extents;
-        const bool there = *count <= there_.memory_op_max_extents;
+    void without_cursor(const Command& at) {
+        switch (at.op) {
+            case XENMEM_set_memory_map: set_memory_map(); return;
+            case XENMEM_set_pod_target:
+            case XENMEM_get_pod_target: {
+                const auto domid = member(call_, XENSHIM_PLACE(xen_pod_target, domid));
+                if (!domid || !is_self(*domid)) return;
+                compare(Reason::kError, "the guest's own target", [](const Profile& profile) {
+                    return text_of(pod_target_refusal(profile));
+                });
+                return;
+            }
+            default: return;
+        }
+    }
+
+    void set_memory_map() {
+        const auto domid = member(call_, XENSHIM_PLACE(xen_foreign_memory_map, domid));
+        const auto count = member(call_, XENSHIM_PLACE(xen_foreign_memory_map, map.nr_entries));
+        if (!domid || !count) return;
+        compare(
+            Reason::kError, "setting the map",
+            [&](const Profile& profile) {
+                if (*count > most_map_entries(profile)) return text_of(XEN_EINVAL);
+                if (!is_self(*domid)) return text_of(*domid == 0 ? XEN_EPERM : XEN_ESRCH);
+                return text_of(may_set_memory_map(profile));
+            },
+            std::to_string(*count) + " entries");
+    }
+
+    void extents(const Command& at) {
+        const auto count = member(call_, XENSHIM_PLACE(xen_memory_reservation, nr_extents));
+        const auto flags = member(call_, XENSHIM_PLACE(xen_memory_reservation, mem_flags));
+        if (!count || at.start >= *count) return;
+        const bool here = *count <= most_extents(here_, request().width);
+        const bool there = *count <= most_extents(there_, request().width);
         if (here != there) {
             add(Reason::kExtents,
                 there ? "so many extents can be named there" : "too many extents there: none done",
                 std::to_string(*count) + " extents");
+        }
+        if (!here || !there) return;
+        const bool refused_there = refuses_populate_on_demand(there_);
+        if (at.op == XENMEM_populate_physmap && flags &&
+            (*flags & XENMEMF_populate_on_demand) != 0 &&
+            refuses_populate_on_demand(here_) != refused_there) {
+            add(Reason::kExtents, refused_there
+                                      ? "populate-on-demand is refused there: none done"
+                                      : "populate-on-demand is unknown there, and ignored");
+        }
+        // A cursor of the guest's own making.
+        if (!reissued_ && at.start != 0 &&
+            here_.memory_op_moves_handle != there_.memory_op_moves_handle) {
+            add(Reason::kProgress, there_.memory_op_moves_handle
+                                       ? "the list begins with the cursor's element there"
+                                       : "the list begins with element 0 there");
         }
     }
 
@@ -278,6 +375,11 @@ class Comparison {
                 default: break;
             }
         }
+        const auto domid = member(call_, XENSHIM_PLACE(xen_add_to_physmap, domid));
+        // An old driver's shared_info, to both.
+        if (legacy_here && legacy_there && *space == XENMAPSPACE_gmfn_foreign && is_self(*domid)) {
+            return;
+        }
         const bool range = *space == XENMAPSPACE_gmfn_range;
         const bool range_here = here_.physmap_range != Progress::kNone;
         const bool range_there = there_.physmap_range != Progress::kNone;
@@ -285,6 +387,19 @@ class Comparison {
             add(Reason::kSpace, range_there ? "XENMAPSPACE_gmfn_range exists there, not here"
                                             : "XENMAPSPACE_gmfn_range is unknown there: -EINVAL");
             return;
+        }
+        if (!range && other_space(*space, [&](const Profile& profile) {
+                const MapSpace means = map_space_of(profile, *space);
+                if (means == MapSpace::kForeign) return text_of(XEN_ENOSYS);  // the batch's alone
+                if (!is_self(*domid)) return text_of(*domid == 0 ? XEN_EACCES : XEN_ESRCH);
+                if (means == MapSpace::kDevMmio) return text_of(XEN_EACCES);
+                return means == MapSpace::kUnknown ? "unknown (-EINVAL)" : std::string("known");
+            })) {
+            return;
+        }
+        if (*space == XENMAPSPACE_grant_table && is_self(*domid)) {
+            const auto index = member(call_, XENSHIM_PLACE(xen_add_to_physmap, idx));
+            if (index) grant_frames(*index, "-EINVAL", succeeded());
         }
         if (reissued_ || at.start == 0) return;
         // A cursor of the guest's own making.
@@ -301,6 +416,144 @@ class Comparison {
         }
     }
 
+    template <class Answer>
+    bool other_space(std::uint32_t space, Answer&& answer) {
+        const std::string name = space == XENMAPSPACE_gmfn_foreign ? "XENMAPSPACE_gmfn_foreign"
+                                 : space == XENMAPSPACE_dev_mmio   ? "XENMAPSPACE_dev_mmio"
+                                                                   : "space " + hex(space);
+        return compare(Reason::kSpace, name, answer);
+    }
+
+    void add_to_physmap_batch(const Command& at) {
+        const auto domid = member(call_, XENSHIM_PLACE(xen_add_to_physmap_batch, domid));
+        const auto space = member(call_, XENSHIM_PLACE(xen_add_to_physmap_batch, space));
+        const auto size = member(call_, XENSHIM_PLACE(xen_add_to_physmap_batch, size));
+        if (!domid || !space || !size || !is_self(*domid)) return;
+        if (*space == XENMAPSPACE_gmfn_range || *size < at.start) return;  // refused by all
+        const auto number = static_cast<std::uint32_t>(*space);
+        if (other_space(number, [&](const Profile& profile) -> std::string {
+                switch (map_space_of(profile, number)) {
+                    case MapSpace::kForeign: return "-EPERM for each page";
+                    case MapSpace::kDevMmio: return text_of(XEN_EACCES);
+                    case MapSpace::kUnknown: return "unknown (-EINVAL for each page)";
+                    default: return "known";
+                }
+            })) {
+            return;
+        }
+        if (at.start == 0 || *size != at.start) return;
+        compare(
+            Reason::kStrayBits, "a cursor at the list's end",
+            [](const Profile& profile) { return text_of(may_end_at_cursor(profile)); },
+            "register " + hex(request().args[0]));
+    }
+
+    void acquire_resource(const Command& at) {
+        if (request().width == Width::k64) return;  // refused before the argument is looked at
+        const auto frames = member(call_, XENSHIM_PLACE(xen_mem_acquire_resource, nr_frames));
+        const auto list = member(call_, XENSHIM_PLACE(xen_mem_acquire_resource, frame_list));
+        if (!frames || !list) return;
+        compare(
+            Reason::kError, "the list of frames",
+            [&](const Profile& profile) {
+                const auto may = may_translate_resource(
+                    profile, static_cast<std::uint32_t>(*frames), *list != 0, at.start);
+                return text_of(may ? XEN_EACCES : may.error());  // what it is refused with after it
+            },
+            std::to_string(*frames) + " frames");
+    }
+
+    // ---- grant_table_op -------------------------------------------------------------------------
+
+    // Frame `index` of the grant table is asked for. One that is granted beyond what the profile
+    // says tells that the VM has a number of its own, which would be the same there.
+    void grant_frames(std::uint64_t index, const std::string& refusal, bool granted) {
+        if (granted && index >= here_.grant_frames) return;
+        compare(
+            Reason::kError, "that frame of the grant table",
+            [&](const Profile& profile) {
+                return index < profile.grant_frames ? std::string("allowed") : refusal;
+            },
+            "frame " + std::to_string(index));
+    }
+
+    void grant_table_op(const Command& at) {
+        const auto count = static_cast<std::uint32_t>(request().args[2]);
+        if (at.op == GNTTABOP_setup_table || at.op == GNTTABOP_query_size) {
+            // Not lists: both refuse another number than 1, and fewer or more alike.
+            if (count == 1) table_size(at);
+            return;
+        }
+        compare(
+            Reason::kError, "so long a list",
+            [&](const Profile& profile) {
+                return count <= most_grant_elements(profile) ? std::string("allowed")
+                                                             : text_of(XEN_EINVAL);
+            },
+            std::to_string(count) + " elements");
+    }
+
+    void table_size(const Command& at) {
+        if (at.op == GNTTABOP_setup_table) {
+            const auto domid = member(call_, XENSHIM_PLACE(gnttab_setup_table, dom));
+            const auto frames = member(call_, XENSHIM_PLACE(gnttab_setup_table, nr_frames));
+            // What came of it stands in the structure.
+            const auto status = written<std::int16_t>(XENSHIM_PLACE(gnttab_setup_table, status));
+            if (!domid || !frames || *frames == 0 || !is_self(*domid)) return;
+            grant_frames(*frames - 1, "GNTST_general_error", status == GNTST_okay);
+            return;
+        }
+        if (call_.ending == Ending::kFinish && call_.result < 0) return;
+        if (const auto domid = member(call_, XENSHIM_PLACE(gnttab_query_size, dom));
+            domid && !is_self(*domid)) {
+            return;
+        }
+        // A number of the VM's own is the same there.
+        const auto most = written<std::uint32_t>(XENSHIM_PLACE(gnttab_query_size, max_nr_frames));
+        if (most && *most != here_.grant_frames) return;
+        if (here_.grant_frames == there_.grant_frames) return;
+        add(Reason::kAnswer, "answers at most " + std::to_string(there_.grant_frames) +
+                                 " frames there, " + std::to_string(here_.grant_frames) + " here");
+    }
+
+    // A member as the handler left it, if that was kept.
+    template <class T>
+    std::optional<T> written(Place place) const {
+        const std::size_t at = place.at(request().width);
+        if (call_.out.size() < at + sizeof(T)) return std::nullopt;
+        T value;
+        std::memcpy(&value, call_.out.data() + at, sizeof value);
+        return value;
+    }
+
+    // ---- event_channel_op and vcpu_op -----------------------------------------------------------
+
+    void event_channel_op(const Command& at) {
+        // Whether the guest was on the FIFO ABI shows in what it was told.
+        if (at.op != EVTCHNOP_expand_array || !was_refused_with(expand_array_refusal(here_)))
+            return;
+        compare(Reason::kError, "an array without FIFO events",
+                [](const Profile& profile) { return text_of(expand_array_refusal(profile)); });
+    }
+
+    std::uint32_t vcpu() const { return static_cast<std::uint32_t>(request().args[1]); }
+
+    void vcpu_op(const Command& at) {
+        if (at.op != VCPUOP_register_vcpu_info) return;
+        const auto gfn = member(call_, XENSHIM_PLACE(vcpu_register_vcpu_info, mfn));
+        const auto offset = member(call_, XENSHIM_PLACE(vcpu_register_vcpu_info, offset));
+        if (!gfn || !offset) return;
+        // The domain's width is not in the trace; it is that of its callers.
+        compare(
+            Reason::kError, guest_.vcpu_info_placed ? "placing it once more" : "that place",
+            [&](const Profile& profile) {
+                return text_of(may_register_vcpu_info(profile, *gfn,
+                                                      static_cast<std::uint32_t>(*offset),
+                                                      guest_.vcpu_info_placed, request().width));
+            },
+            "offset " + hex(*offset));
+    }
+
     // ---- hvm_op ---------------------------------------------------------------------------------
 
     void hvm_op(const Command& at) {
@@ -308,14 +561,72 @@ class Comparison {
             case HVMOP_set_param:
             case HVMOP_get_param: hvm_param(at); return;
             case HVMOP_flush_tlbs:
-                if (request().args[1] != 0 && here_.since(4, 8) != there_.since(4, 8)) {
-                    add(Reason::kError, there_.since(4, 8)
-                                            ? "an argument is -EINVAL there, -ENOSYS here"
-                                            : "an argument is -ENOSYS there, -EINVAL here");
-                }
+                if (request().args[1] == 0) return;
+                compare(Reason::kError, "an argument", [](const Profile& profile) {
+                    return text_of(flush_tlbs_argument_refusal(profile));
+                });
                 return;
-            default: return;
+            case HVMOP_get_mem_type:
+                target(member(call_, XENSHIM_PLACE(xen_hvm_get_mem_type, domid)),
+                       [](const Profile&) { return XEN_EPERM; });
+                return;
+            case HVMOP_pagetable_dying:
+                target(member(call_, XENSHIM_PLACE(xen_hvm_pagetable_dying, domid)),
+                       pagetable_dying_of_dom0, XEN_EINVAL);
+                return;
+            case HVMOP_altp2m: return;  // not about a domain, and refused by all
+            default: break;
         }
+        const Operation* const operation = find_operation(HYPERVISOR_hvm_op, at.op);
+        if (operation->standing == Standing::kPrivileged) device_op(at);
+    }
+
+    // The domain that the call names, where it is one for guests. `self`: what comes of the call
+    // for the guest itself. False: nothing more is to be said of it.
+    template <class ForDom0>
+    bool target(std::optional<std::uint64_t> domid, ForDom0&& for_dom0,
+                std::optional<Errno> self = std::nullopt) {
+        if (!domid) return true;
+        const auto may = [&](const Profile& profile) {
+            return may_target(profile, static_cast<std::uint16_t>(*domid), guest_.domid,
+                              for_dom0(profile));
+        };
+        const bool differs =
+            compare(Reason::kError, named_domain(*domid), [&](const Profile& profile) {
+                const auto allowed = may(profile);
+                return allowed && self ? text_of(*self) : text_of(allowed);
+            });
+        return !differs && may(here_);
+    }
+
+    // Every one of them begins with the domain.
+    void device_op(const Command& at) {
+        const auto domid = member<std::uint16_t>(call_, 0);
+        if (!domid) return;
+        const auto may = [&](const Profile& profile) {
+            return may_model_devices(profile, *domid, guest_.domid, false);
+        };
+        const auto refused = may(here_);
+        // The VM's privilege, or nonsense before the domain: as it would be there.
+        if (was_refused_with(refused.error())) {
+            compare(Reason::kError, named_domain(*domid),
+                    [&](const Profile& profile) { return text_of(may(profile)); });
+            return;
+        }
+        const bool range = at.op == HVMOP_modified_memory || at.op == HVMOP_set_mem_type;
+        const bool old_there = has_memory_range_of_4_4(there_);
+        if (range && is_self(*domid) && has_memory_range_of_4_4(here_) != old_there) {
+            add(Reason::kStructure, old_there ? "the structure of 4.4 and before is read there"
+                                              : "the structure of 4.5 and later is read there");
+        }
+    }
+
+    void dm_op() {
+        if (static_cast<std::uint32_t>(request().args[1]) != 0) return;
+        compare(Reason::kError, "no buffer at all", [](const Profile& profile) {
+            const auto may = may_have_no_buffers(profile);
+            return may ? std::string("an operation of no bytes") : text_of(may.error());
+        });
     }
 
     void hvm_param(const Command& at) {
@@ -329,18 +640,27 @@ class Comparison {
                 which + (there ? " exists there, not here" : " does not exist there: -EINVAL"));
         }
         if (!here || !there) return;
+        if (!target(member(call_, XENSHIM_PLACE(xen_hvm_param, domid)),
+                    [](const Profile&) { return XEN_EINVAL; })) {
+            return;
+        }
         // Some are refused for the value.
         const auto value = member<std::uint64_t>(call_, offsetof(xen_hvm_param, value));
         if (set && !value) return;
         const auto answer = [&](const Profile& profile) {
-            const auto may =
-                set ? may_set_param(profile, *index, *value) : may_get_param(profile, *index);
-            return may ? std::string("allowed") : "-" + error_name(may.error());
+            if (set) return text_of(may_set_param(profile, *index, *value));
+            const auto may = may_get_param(profile, *index);
+            // It shows in what the guest was told that it has no console.
+            return text_of(may && no_console(*index) && hides_missing_console(profile, *index)
+                               ? GuestResult<void>(refuse(XEN_EINVAL))
+                               : may);
         };
-        const std::string answer_here = answer(here_), answer_there = answer(there_);
-        if (answer_here == answer_there) return;
-        add(Reason::kParam, (set ? "setting " : "reading ") + which + " is " + answer_there +
-                                " there, " + answer_here + " here");
+        compare(Reason::kParam, (set ? "setting " : "reading ") + which, answer);
+    }
+
+    bool no_console(std::uint32_t index) const {
+        if (hides_missing_console(here_, index)) return was_refused_with(XEN_EINVAL);
+        return written<std::uint64_t>(XENSHIM_PLACE(xen_hvm_param, value)) == std::uint64_t{0};
     }
 
     // ---- xen_version ----------------------------------------------------------------------------
@@ -413,7 +733,8 @@ class Comparison {
             inner.request = *entry;
             const auto name =
                 operation_name(hypercall_number(here_, *entry), sub_op_of(here_, *entry));
-            for (Difference& difference : Comparison(here_, there_, inner, false).run()) {
+            for (Difference& difference :
+                 Comparison(here_, there_, inner, false, guest_, true).run()) {
                 add(difference.reason, "entry " + name + ": " + difference.what,
                     std::move(difference.detail));
             }
@@ -424,6 +745,8 @@ class Comparison {
     const Profile& there_;
     const Event& call_;
     const bool reissued_;
+    const Guest& guest_;
+    const bool is_entry_;
     std::vector<Difference> found_;
 };
 
@@ -444,18 +767,31 @@ std::string_view to_string(Reason reason) {
         case Reason::kSpace: return "space";
         case Reason::kParam: return "param";
         case Reason::kError: return "error";
+        case Reason::kStructure: return "structure";
         case Reason::kAnswer: return "answer";
     }
     return "?";
 }
 
 std::vector<Difference> differences(const Profile& here, const Profile& there, const Event& call,
-                                    bool reissued) {
-    return Comparison(here, there, call, reissued).run();
+                                    bool reissued, const Guest& guest) {
+    return Comparison(here, there, call, reissued, guest).run();
 }
 
-Check::Check(const Header& header, const Profile& there) : here_(*header.profile), there_(there) {
+Check::Check(const Header& header, const Profile& there)
+    : here_(*header.profile), there_(there), domid_(header.domid), vcpus_(header.vcpus) {
     here_.legacy_windows = header.legacy_quirks;
+}
+
+void Check::restart() {
+    vcpu_infos_.clear();
+    in_flight_.clear();
+}
+
+Guest Check::guest_of(const Request& request) const {
+    Guest guest{.domid = domid_, .vcpus = vcpus_};
+    guest.vcpu_info_placed = vcpu_infos_.contains(static_cast<std::uint32_t>(request.args[1]));
+    return guest;
 }
 
 bool Check::take_reissue(const Request& request) {
@@ -481,7 +817,12 @@ void Check::add(const Event& call) {
     }
     const std::string operation =
         operation_name(hypercall_number(here_, call.request), sub_op_of(here_, call.request));
-    for (Difference& difference : differences(here_, there_, call, reissued)) {
+    const Guest guest = guest_of(call.request);
+    const bool placed = hypercall_number(here_, call.request) == HYPERVISOR_vcpu_op &&
+                        call.ending == Ending::kFinish && call.result == 0 &&
+                        sub_op_of(here_, call.request).at.op == VCPUOP_register_vcpu_info;
+    if (placed) vcpu_infos_.insert(static_cast<std::uint32_t>(call.request.args[1]));
+    for (Difference& difference : differences(here_, there_, call, reissued, guest)) {
         std::string key = operation;
         key += '\0';
         key += to_string(difference.reason);

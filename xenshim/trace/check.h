@@ -4,6 +4,8 @@
 
 #include <deque>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +29,7 @@ enum class Reason : std::uint8_t {
     kSpace,         // XENMAPSPACE_*
     kParam,         // HVM_PARAM_*
     kError,         // another error code
+    kStructure,     // the argument's structure is read otherwise
     kAnswer,        // another answer: versions and features
 };
 std::string_view to_string(Reason reason);
@@ -39,10 +42,17 @@ struct Difference {
     std::string detail;  // of this call; may be empty
 };
 
+// What is known of the guest besides the call.
+struct Guest {
+    std::uint16_t domid = 1;
+    std::optional<unsigned> vcpus{};
+    bool vcpu_info_placed = false;  // of the vCPU that the call names
+};
+
 // `reissued`: the call's registers are a continuation, not a guest's own choice. A multicall stands
 // for its entries too, as far as they were kept.
 std::vector<Difference> differences(const abi::Profile& here, const abi::Profile& there,
-                                    const Event& call, bool reissued);
+                                    const Event& call, bool reissued, const Guest& guest = {});
 
 struct Finding {
     std::string operation;
@@ -59,6 +69,8 @@ class Check {
     Check(const Header& header, const abi::Profile& there);
 
     void add(const Event& call);
+    // The guest was started anew.
+    void restart();
 
     const abi::Profile& here() const { return here_; }
     const abi::Profile& there() const { return there_; }
@@ -67,14 +79,18 @@ class Check {
 
   private:
     bool take_reissue(const abi::Request& request);
+    Guest guest_of(const abi::Request& request) const;
 
     abi::Profile here_;  // with what the trace's VM had besides
     const abi::Profile& there_;
+    const std::uint16_t domid_;
+    const unsigned vcpus_;
     std::uint64_t calls_ = 0;
     std::vector<Finding> findings_;
     std::map<std::string, std::size_t> by_key_;
     // Continuations that no vCPU has taken up yet. A guest may drop one: only so many are kept.
     std::deque<abi::Request> in_flight_;
+    std::set<std::uint32_t> vcpu_infos_;  // vCPUs that placed theirs
 };
 
 }  // namespace xenshim::trace

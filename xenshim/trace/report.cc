@@ -247,6 +247,7 @@ vmm::Result<bool> print_check(Reader& reader, const abi::Profile& there, Style s
         const auto event = TRY(reader.next());
         if (!event) break;
         if (event->kind == Kind::kCall && !is_left_out(header, *event, style)) check.add(*event);
+        if (event->kind == Kind::kRestart) check.restart();
         if (event->kind == Kind::kDropped) dropped += event->value;
     }
     const auto& findings = check.findings();

@@ -6,6 +6,7 @@
 
 #include "tests/fakes/trace_file.h"
 #include "xenshim/abi/continuation.h"
+#include "xenshim/abi/device_structs.h"
 #include "xenshim/abi/numbers.h"
 #include "xenshim/abi/operations.h"
 #include "xenshim/abi/other_numbers.h"
@@ -207,6 +208,258 @@ TEST(Check, Spaces) {
     EXPECT_EQ(compare("xenserver-7.1", "xen-4.7", physmap(0x80000001)),
               "space: space 0x80000001 is unknown there: -EINVAL");
     EXPECT_EQ(compare("xenserver-7.1", "xen-4.7", physmap(0)), "");
+}
+
+TEST(Check, SpacesThatCameLater) {
+    EXPECT_EQ(compare("xen-4.2", "xen-4.17", physmap(XENMAPSPACE_gmfn_foreign)),
+              "space: XENMAPSPACE_gmfn_foreign is -ENOSYS there, unknown (-EINVAL) here");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.2", physmap(XENMAPSPACE_gmfn_foreign)),
+              "space: XENMAPSPACE_gmfn_foreign is unknown (-EINVAL) there, -ENOSYS here");
+    EXPECT_EQ(compare("xen-4.8", "xen-4.17", physmap(XENMAPSPACE_dev_mmio)),
+              "space: XENMAPSPACE_dev_mmio is -EACCES there, unknown (-EINVAL) here");
+    EXPECT_EQ(compare("xen-4.9", "xen-4.17", physmap(XENMAPSPACE_dev_mmio)), "");
+    EXPECT_EQ(compare("xen-4.2", "xen-4.17", physmap(6)), "");
+    // An old driver's shared_info in both.
+    EXPECT_EQ(compare("xenserver-6.2", "xenserver-7.1", physmap(XENMAPSPACE_gmfn_foreign)), "");
+}
+
+Event batch(std::uint16_t space, std::uint16_t size, std::uint64_t start) {
+    return call(HYPERVISOR_memory_op, {start << 6 | XENMEM_add_to_physmap_batch, 0x5000},
+                bytes(xen_add_to_physmap_batch<W64>{.domid = DOMID_SELF,
+                                                    .space = space,
+                                                    .size = size,
+                                                    .u = 0,
+                                                    .idxs = 0x6000,
+                                                    .gpfns = 0x7000,
+                                                    .errs = 0x8000}));
+}
+
+TEST(Check, Batches) {
+    EXPECT_EQ(compare("xen-4.8", "xen-4.17", batch(XENMAPSPACE_dev_mmio, 3, 0)),
+              "space: XENMAPSPACE_dev_mmio is -EACCES there, unknown (-EINVAL for each page) here");
+    EXPECT_EQ(compare("xen-4.4", "xen-4.17", batch(XENMAPSPACE_gmfn_foreign, 3, 0)), "");
+    EXPECT_EQ(compare("xen-4.14", "xen-4.17", batch(XENMAPSPACE_gmfn, 3, 3)),
+              "stray-bits: a cursor at the list's end is -EILSEQ there, allowed here");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.14", batch(XENMAPSPACE_gmfn, 3, 2)), "");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.14", batch(XENMAPSPACE_gmfn, 0, 0)), "");
+}
+
+TEST(Check, SettingTheMemoryMap) {
+    const auto set = [](std::uint32_t entries, std::uint16_t domid = DOMID_SELF) {
+        return call(
+            HYPERVISOR_memory_op, {XENMEM_set_memory_map, 0x5000},
+            bytes(xen_foreign_memory_map<W64>{
+                .domid = domid, .pad = 0, .map = {.nr_entries = entries, .buffer = 0x6000}}));
+    };
+    EXPECT_EQ(compare("xen-4.17", "xen-4.5", set(3)),
+              "error: setting the map is -EPERM there, allowed here");
+    EXPECT_EQ(compare("xen-4.5", "xen-4.17", set(3)),
+              "error: setting the map is allowed there, -EPERM here");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.5", set(3, 0)), "");  // refused by both
+    EXPECT_EQ(compare("xen-4.17", "xen-4.8", set(129)),
+              "error: setting the map is -EINVAL there, allowed here");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.8", set(128)), "");
+}
+
+TEST(Check, ReservationsOfAnotherTime) {
+    // A 32-bit caller's cursor has less room above six bits than above four.
+    Event narrow = call(HYPERVISOR_memory_op, {XENMEM_decrease_reservation, 0x5000},
+                        bytes(xen_memory_reservation<W32>{.extent_start = 0x7000,
+                                                          .nr_extents = 0x8000000,
+                                                          .extent_order = 0,
+                                                          .mem_flags = 0,
+                                                          .domid = DOMID_SELF}));
+    narrow.request.width = Width::k32;
+    EXPECT_EQ(compare("xen-3.3", "xen-3.4", narrow), "extents: too many extents there: none done");
+    const Event on_demand =
+        call(HYPERVISOR_memory_op, {XENMEM_populate_physmap, 0x5000},
+             bytes(xen_memory_reservation<W64>{.extent_start = 0x7000,
+                                               .nr_extents = 4,
+                                               .extent_order = 0,
+                                               .mem_flags = XENMEMF_populate_on_demand,
+                                               .domid = DOMID_SELF}));
+    EXPECT_EQ(compare("xen-3.3", "xen-4.17", on_demand),
+              "extents: populate-on-demand is refused there: none done");
+    EXPECT_EQ(compare("xen-4.17", "xen-3.3", on_demand),
+              "extents: populate-on-demand is unknown there, and ignored");
+    EXPECT_EQ(compare("xen-3.0.3", "xen-3.3", decrease(3 << 4 | 1)),
+              "progress: the list begins with element 0 there");
+    EXPECT_EQ(compare("xen-3.4", "xen-4.0",
+                      call(HYPERVISOR_memory_op, {XENMEM_get_pod_target, 0x5000},
+                           bytes(xen_pod_target<W64>{.pages = {}, .domid = DOMID_SELF}))),
+              "error: the guest's own target is -EPERM there, -EINVAL here");
+}
+
+TEST(Check, FramesOfAResource) {
+    const auto acquire = [](std::uint32_t frames, std::uint64_t start, Width width) {
+        Event event = call(HYPERVISOR_memory_op, {start << 6 | XENMEM_acquire_resource, 0x5000},
+                           bytes(xen_mem_acquire_resource<W32>{.domid = DOMID_SELF,
+                                                               .type = 0,
+                                                               .id = 0,
+                                                               .nr_frames = frames,
+                                                               .pad = 0,
+                                                               .frame = {},
+                                                               .frame_list = 0x7000}));
+        event.request.width = width;
+        return event;
+    };
+    EXPECT_EQ(compare("xen-4.17", "xen-4.14", acquire(1021, 0, Width::k32)),
+              "error: the list of frames is -E2BIG there, -EACCES here");
+    EXPECT_EQ(compare("xen-4.14", "xen-4.17", acquire(4, 4, Width::k32)),
+              "error: the list of frames is -EINVAL there, -EACCES here");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.14", acquire(1020, 0, Width::k32)), "");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.14", acquire(1021, 0, Width::k64)), "");
+}
+
+TEST(Check, GrantTables) {
+    Event query = call(HYPERVISOR_grant_table_op, {GNTTABOP_query_size, 0x5000, 1},
+                       bytes(gnttab_query_size{.dom = DOMID_SELF,
+                                               .pad = 0,
+                                               .nr_frames = 0,
+                                               .max_nr_frames = 0,
+                                               .status = 0,
+                                               .pad2 = 0}));
+    query.out = bytes(gnttab_query_size{
+        .dom = DOMID_SELF, .pad = 0, .nr_frames = 1, .max_nr_frames = 64, .status = 0, .pad2 = 0});
+    EXPECT_EQ(compare("xen-4.17", "xen-4.9", query),
+              "answer: answers at most 32 frames there, 64 here");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.10", query), "");
+    query.out = bytes(gnttab_query_size{
+        .dom = DOMID_SELF, .pad = 0, .nr_frames = 1, .max_nr_frames = 8, .status = 0, .pad2 = 0});
+    EXPECT_EQ(compare("xen-4.17", "xen-4.9", query), "");  // the VM's own number
+
+    const auto setup = [](std::uint32_t frames, std::uint64_t count = 1) {
+        return call(
+            HYPERVISOR_grant_table_op, {GNTTABOP_setup_table, 0x5000, count},
+            bytes(gnttab_setup_table<W64>{
+                .dom = DOMID_SELF, .nr_frames = frames, .status = 0, .frame_list = 0x7000}));
+    };
+    EXPECT_EQ(compare("xen-4.17", "xen-4.9", setup(33)),
+              "error: that frame of the grant table is GNTST_general_error there, allowed here");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.9", setup(32)), "");
+    // No list: any number but one is -EINVAL, in 3.4 as today.
+    EXPECT_EQ(compare("xen-4.17", "xen-3.4", setup(1, 600)), "");
+    Event place = physmap(XENMAPSPACE_grant_table);
+    place.in = bytes(xen_add_to_physmap<W64>{
+        .domid = DOMID_SELF, .size = 0, .space = XENMAPSPACE_grant_table, .idx = 40, .gpfn = 2});
+    EXPECT_EQ(compare("xen-4.17", "xen-4.9", place),
+              "error: that frame of the grant table is -EINVAL there, allowed here");
+    EXPECT_EQ(compare("xen-4.9", "xen-4.17", place),
+              "");  // was there: a larger table was asked for
+    place.result = -XEN_EINVAL;
+    EXPECT_EQ(compare("xen-4.9", "xen-4.17", place),
+              "error: that frame of the grant table is allowed there, -EINVAL here");
+}
+
+TEST(Check, EventsAndVcpus) {
+    Event expand = call(HYPERVISOR_event_channel_op, {EVTCHNOP_expand_array, 0x5000},
+                        bytes(evtchn_expand_array{.array_gfn = 2}));
+    EXPECT_EQ(compare("xen-4.7", "xen-4.17", expand), "");  // on the FIFO ABI
+    expand.result = -XEN_ENOSYS;
+    EXPECT_EQ(compare("xen-4.7", "xen-4.17", expand),
+              "error: an array without FIFO events is -EOPNOTSUPP there, -ENOSYS here");
+    expand.result = -XEN_EOPNOTSUPP;
+    EXPECT_EQ(compare("xen-4.17", "xen-4.7", expand),
+              "error: an array without FIFO events is -ENOSYS there, -EOPNOTSUPP here");
+
+    const auto place = [](std::uint32_t offset) {
+        return call(HYPERVISOR_vcpu_op, {VCPUOP_register_vcpu_info, 0, 0x5000},
+                    bytes(vcpu_register_vcpu_info{.mfn = 2, .offset = offset, .rsvd = 0}));
+    };
+    EXPECT_EQ(compare("xen-4.17", "xen-4.18", place(0x40)), "");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.18", place(0x44)),
+              "error: that place is -ENXIO there, allowed here");
+    EXPECT_EQ(compare("xen-4.18", "xen-4.17", place(0x1000)),
+              "error: that place is -ENXIO there, -EINVAL here");
+}
+
+TEST(Check, AVcpuInfoIsPlacedOnce) {
+    Header header;
+    header.profile = find_profile("xen-4.17");
+    header.vcpus = 2;
+    Check check(header, *find_profile("xen-4.18"));
+    Event place = call(HYPERVISOR_vcpu_op, {VCPUOP_register_vcpu_info, 1, 0x5000},
+                       bytes(vcpu_register_vcpu_info{.mfn = 2, .offset = 0, .rsvd = 0}));
+    check.add(place);
+    EXPECT_TRUE(check.findings().empty());
+    place.result = -XEN_EINVAL;
+    check.add(place);
+    ASSERT_EQ(check.findings().size(), 1u);
+    EXPECT_EQ(check.findings()[0].first.what, "placing it once more is -EBUSY there, -EINVAL here");
+    check.restart();
+    place.result = 0;
+    check.add(place);
+    EXPECT_EQ(check.findings()[0].calls, 1u);
+}
+
+TEST(Check, VcpusThatThereAreNot) {
+    Header header;
+    header.profile = find_profile("xen-4.17");
+    header.vcpus = 2;
+    Check check(header, *find_profile("xen-4.5"));
+    check.add(call(HYPERVISOR_vcpu_op, {VCPUOP_get_runstate_info, 2, 0x5000}, -XEN_ENOENT));
+    EXPECT_TRUE(check.findings().empty());
+    check.add(call(HYPERVISOR_vcpu_op, {99, 2, 0x5000}, -XEN_ENOENT));
+    ASSERT_EQ(check.findings().size(), 1u);
+    EXPECT_EQ(check.findings()[0].first.what,
+              "a vCPU that there is not is -ENOSYS there, -ENOENT here");
+}
+
+TEST(Check, DomainsThatAreNamed) {
+    const auto mem_type = [](std::uint16_t domid) {
+        return call(HYPERVISOR_hvm_op, {HVMOP_get_mem_type, 0x5000},
+                    bytes(xen_hvm_get_mem_type{.domid = domid, .mem_type = 0, .pad = 0, .pfn = 2}));
+    };
+    EXPECT_EQ(compare("xen-4.17", "xen-4.2", mem_type(1)),
+              "error: the caller by its number is -EPERM there, allowed here");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.2", mem_type(DOMID_SELF)), "");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.2", mem_type(0)), "");
+    Event zero = param(HVMOP_get_param, 1);
+    zero.in = bytes(xen_hvm_param{.domid = 0, .pad = 0, .index = 1, .value = 0});
+    EXPECT_EQ(compare("xen-4.17", "xen-4.2", zero),
+              "error: domain 0 is -EPERM there, -EINVAL here");
+    const Event dying = call(HYPERVISOR_hvm_op, {HVMOP_pagetable_dying, 0x5000},
+                             bytes(xen_hvm_pagetable_dying{.domid = 0, .pad = {}, .gpa = 0}));
+    EXPECT_EQ(compare("xen-4.17", "xen-4.11", dying),
+              "error: domain 0 is -EINVAL there, -EOPNOTSUPP here");
+}
+
+TEST(Check, DeviceModels) {
+    const auto modified = [](std::uint16_t domid, std::int64_t result) {
+        Event event = call(
+            HYPERVISOR_hvm_op, {HVMOP_modified_memory, 0x5000},
+            bytes(xen_hvm_memory_range{.domid = domid, .hvmmem_type = 0, .nr = 3, .first_pfn = 2}));
+        event.result = result;
+        return event;
+    };
+    EXPECT_EQ(compare("xen-4.2", "xen-4.3", modified(0, -XEN_EPERM)),
+              "error: domain 0 is -EINVAL there, -EPERM here");
+    EXPECT_EQ(compare("xen-3.4", "xen-4.0", modified(DOMID_SELF, -XEN_EPERM)),
+              "error: DOMID_SELF is -ESRCH there, -EPERM here");
+    EXPECT_EQ(compare("xen-4.4", "xen-4.5", modified(DOMID_SELF, -XEN_ESRCH)), "");
+    // With the VM's privilege it gets as far as its structure.
+    EXPECT_EQ(compare("xen-4.4", "xen-4.5", modified(DOMID_SELF, 0)),
+              "structure: the structure of 4.5 and later is read there");
+    EXPECT_EQ(compare("xen-4.5", "xen-4.4", modified(DOMID_SELF, 0)),
+              "structure: the structure of 4.4 and before is read there");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.16", call(HYPERVISOR_dm_op, {1, 0, 0x5000})),
+              "error: no buffer at all is an operation of no bytes there, -ENODATA here");
+    EXPECT_EQ(compare("xen-4.17", "xen-4.16", call(HYPERVISOR_dm_op, {1, 1, 0x5000})), "");
+}
+
+TEST(Check, AConsoleThatThereIsNot) {
+    Event read = param(HVMOP_get_param, HVM_PARAM_CONSOLE_PFN);
+    read.out = bytes(
+        xen_hvm_param{.domid = DOMID_SELF, .pad = 0, .index = HVM_PARAM_CONSOLE_PFN, .value = 0});
+    EXPECT_EQ(compare("xen-4.7", "xenserver-7.1", read),
+              "param: reading parameter 17 is -EINVAL there, allowed here");
+    read.out = bytes(xen_hvm_param{
+        .domid = DOMID_SELF, .pad = 0, .index = HVM_PARAM_CONSOLE_PFN, .value = 0xfefff});
+    EXPECT_EQ(compare("xen-4.7", "xenserver-7.1", read), "");
+    read.out.clear();
+    read.result = -XEN_EINVAL;
+    EXPECT_EQ(compare("xenserver-7.1", "xen-4.7", read),
+              "param: reading parameter 17 is allowed there, -EINVAL here");
 }
 
 TEST(Check, LegacyOperations) {
