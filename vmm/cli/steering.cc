@@ -75,7 +75,7 @@ std::string_view mode_name(const kvm::Registers& r) {
 
 ordered_json to_json(const xenshim::PendingHypercall& pending,
                      const xenshim::abi::Profile& profile) {
-    const auto words = xenshim::describe_hypercall(profile, pending.request);
+    const auto words = xenshim::describe_hypercall(profile, pending.request, pending.read);
     ordered_json call = {{"instruction", pending.instruction},
                          {"profile", profile.name},
                          {"width", pending.request.width == xenshim::abi::Width::k64 ? 64 : 32},

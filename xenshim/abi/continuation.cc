@@ -14,12 +14,18 @@ constexpr ContinuationRule kAgain = {.kind = ContinuationClass::kRestart};
 // The members that move, of the structures as the releases that move them have them.
 
 using Counts = StructStep::Counts;
+using Shows = StructStep::Shows;
 
-constexpr StructStep grows(Place member, Counts counts = Counts::kUnits) {
-    return {.member = member, .per_unit_32 = 1, .per_unit_64 = 1, .counts = counts};
+constexpr StructStep grows(Place member, Counts counts = Counts::kUnits,
+                           Shows shows = Shows::kNothing) {
+    return {.member = member, .per_unit_32 = 1, .per_unit_64 = 1, .counts = counts, .shows = shows};
 }
 constexpr StructStep shrinks(Place member, Counts counts = Counts::kUnits) {
-    return {.member = member, .per_unit_32 = -1, .per_unit_64 = -1, .counts = counts};
+    return {.member = member,
+            .per_unit_32 = -1,
+            .per_unit_64 = -1,
+            .counts = counts,
+            .shows = Shows::kLeft};
 }
 // A dm_op's own structure stands behind the operation.
 constexpr Place in_dm_op(Place member) {
@@ -36,7 +42,7 @@ constexpr StructStep kPhysmapRange[] = {
 };
 // exchange: nr_exchanged counts what is done.
 constexpr StructStep kExchange[] = {
-    grows(XENSHIM_PLACE(xen_memory_exchange, nr_exchanged)),
+    grows(XENSHIM_PLACE(xen_memory_exchange, nr_exchanged), Counts::kUnits, Shows::kDone),
 };
 // hvm_op's modified_memory and set_mem_type until 4.4.
 constexpr StructStep kHvmRange[] = {
@@ -50,7 +56,8 @@ constexpr StructStep kDmSetMemType[] = {
 // The extents that are left, which are taken from the end, and the pages done of the last of them.
 constexpr StructStep kDmModifiedMemory[] = {
     shrinks(in_dm_op(XENSHIM_PLACE(xen_dm_op_modified_memory, nr_extents)), Counts::kGroups),
-    grows(in_dm_op(XENSHIM_PLACE(xen_dm_op_modified_memory, opaque)), Counts::kPlaceInIt),
+    grows(in_dm_op(XENSHIM_PLACE(xen_dm_op_modified_memory, opaque)), Counts::kPlaceInIt,
+          Shows::kDone),
 };
 // A reservation until 3.0.3: extent_start moves by a word, and the cursor as well.
 constexpr StructStep kMovingHandle[] = {
@@ -178,6 +185,50 @@ ContinuationRule continuation_rule(const Profile& profile, const Request& reques
         case HYPERVISOR_vcpu_op: return kAgain;
         default: return {};
     }
+}
+
+HowFar how_far(const Profile& profile, const Request& request, const ReadMember& read,
+               std::uint32_t structure_op, std::uint64_t structure) {
+    const ContinuationRule rule = continuation_rule(profile, request, structure_op);
+    HowFar out;
+    switch (rule.kind) {
+        case ContinuationClass::kShiftedCursor:
+            out.done = decode_memory_op(profile, request.width, request.args[0]).start;
+            break;
+        case ContinuationClass::kUnshiftedCursor:
+            out.done = decode_hvm_op(profile, request.args[0]).start;
+            break;
+        case ContinuationClass::kPointerAndCount: out.left = request.args[rule.count_arg]; break;
+        case ContinuationClass::kStruct:
+        case ContinuationClass::kNone:
+        case ContinuationClass::kOtherSubOp:
+        case ContinuationClass::kRestart: break;
+    }
+    if (!read) return out;
+    if (structure == 0) structure = request.args[rule.pointer_arg];
+    for (const StructStep& step : rule.steps) {
+        if (step.shows == Shows::kNothing) continue;
+        const std::uint64_t at = structure + step.member.at(request.width);
+        (step.shows == Shows::kDone ? out.done : out.left) = read(
+            request.width == Width::k64 ? at : at & UINT32_MAX, step.member.bytes(request.width));
+    }
+    return out;
+}
+
+std::optional<DmOperation> find_dm_operation(const Request& request, const ReadMember& read) {
+    constexpr Place kAt = XENSHIM_PLACE(xen_dm_op_buf, h),
+                    kSize = XENSHIM_PLACE(xen_dm_op_buf, size),
+                    kOp = XENSHIM_PLACE(xen_dm_op_header, op);
+    if (!read || static_cast<std::uint32_t>(request.args[1]) == 0) return std::nullopt;
+    const auto member = [&](std::uint64_t structure, Place place) {
+        const std::uint64_t at = structure + place.at(request.width);
+        return read(request.width == Width::k64 ? at : at & UINT32_MAX, place.bytes(request.width));
+    };
+    const auto buffer = member(request.args[2], kAt), size = member(request.args[2], kSize);
+    if (!buffer || !size || *size < sizeof(xen_dm_op_header)) return std::nullopt;
+    const auto op = member(*buffer, kOp);
+    if (!op) return std::nullopt;
+    return DmOperation{.op = static_cast<std::uint32_t>(*op), .at = *buffer};
 }
 
 Encoded encode_continuation(const Profile& profile, const Request& request, Continue progress) {

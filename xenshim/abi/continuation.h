@@ -6,6 +6,8 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
 
 #include "xenshim/abi/call.h"
@@ -41,9 +43,16 @@ struct StructStep {
         kGroups,     // Continue::groups_done is added
         kPlaceInIt,  // the units become the member's value
     };
+    // What it says to who looks at a call that stands still.
+    enum class Shows : std::uint8_t {
+        kNothing,  // where the next unit is
+        kDone,     // how many are done (of the unit under way, where groups are counted too)
+        kLeft,     // how many are still to do
+    };
     Place member;
     std::int8_t per_unit_32 = 0, per_unit_64 = 0;
     Counts counts = Counts::kUnits;
+    Shows shows = Shows::kNothing;
 };
 
 struct ContinuationRule {
@@ -62,6 +71,27 @@ struct ContinuationRule {
 // How the operation that `request` names continues under `profile`. `structure_op`: as in Continue.
 ContinuationRule continuation_rule(const Profile& profile, const Request& request,
                                    std::uint32_t structure_op = 0);
+
+// How far a call has come, as its registers or its structure say: what any call has of it, also one
+// that begins.
+struct HowFar {
+    std::optional<std::uint64_t> done, left;
+    bool operator==(const HowFar&) const = default;
+};
+// `bytes` bytes of the guest's at a linear address, if they are there.
+using ReadMember =
+    std::function<std::optional<std::uint64_t>(std::uint64_t at, std::uint8_t bytes)>;
+// `structure_op` and `structure`: as in Continue.
+HowFar how_far(const Profile& profile, const Request& request, const ReadMember& read,
+               std::uint32_t structure_op = 0, std::uint64_t structure = 0);
+
+// Where a dm_op's operation stands, and which one it is: its first buffer. Nothing: it has none, or
+// its bytes are not there.
+struct DmOperation {
+    std::uint32_t op = 0;
+    std::uint64_t at = 0;
+};
+std::optional<DmOperation> find_dm_operation(const Request& request, const ReadMember& read);
 
 // One change to the guest's structure, at the caller's width: `delta` is added to the member, in
 // its own size, or replaces it.

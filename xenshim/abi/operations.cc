@@ -337,6 +337,14 @@ std::optional<Errno> stray_cursor_refusal(const Profile& profile, std::uint64_t 
     }
 }
 
+std::string_view dm_operation_name(std::uint32_t op) {
+    switch (op) {
+        case XEN_DMOP_modified_memory: return "XEN_DMOP_modified_memory";
+        case XEN_DMOP_set_mem_type: return "XEN_DMOP_set_mem_type";
+        default: return {};
+    }
+}
+
 bool exists(const Profile& profile, std::uint64_t hypercall, std::uint64_t sub_op) {
     const Operation* operation = find_operation(hypercall, sub_op);
     return operation != nullptr && standing_of(profile, *operation) != Standing::kAbsent;

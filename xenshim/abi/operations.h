@@ -60,6 +60,9 @@ Standing standing_of(const Profile& profile, const Operation& operation);
 // What a cursor on memory_op's `op`, which has none, is refused with; nothing: it is ignored, or
 // the operation has one or looks for itself.
 std::optional<Errno> stray_cursor_refusal(const Profile& profile, std::uint64_t op);
+// A dm_op's operation, which stands in the guest's buffer and not in a register; empty: none that
+// we know.
+std::string_view dm_operation_name(std::uint32_t op);
 // Whether sub-op `sub_op` (decoded, without cursor) gets as far as its handler.
 bool exists(const Profile& profile, std::uint64_t hypercall, std::uint64_t sub_op);
 

@@ -33,7 +33,8 @@ bool has_operations(std::uint64_t hypercall) {
 
 }  // namespace
 
-HypercallDescription describe_hypercall(const Profile& profile, const Request& request) {
+HypercallDescription describe_hypercall(const Profile& profile, const Request& request,
+                                        const ReadMember& read) {
     HypercallDescription out;
     out.number = hypercall_number(profile, request);
     const Hypercall* const hypercall = find_hypercall(out.number);
@@ -48,20 +49,16 @@ HypercallDescription describe_hypercall(const Profile& profile, const Request& r
         out.operation =
             operation != nullptr ? std::string(operation->name) : std::to_string(sub_op);
     }
-    const ContinuationRule rule = continuation_rule(profile, request);
-    switch (rule.kind) {
-        case ContinuationClass::kShiftedCursor:
-            out.done = decode_memory_op(profile, request.width, request.args[0]).start;
-            break;
-        case ContinuationClass::kUnshiftedCursor:
-            out.done = decode_hvm_op(profile, request.args[0]).start;
-            break;
-        case ContinuationClass::kPointerAndCount: out.left = request.args[rule.count_arg]; break;
-        case ContinuationClass::kNone:
-        case ContinuationClass::kStruct:
-        case ContinuationClass::kOtherSubOp:
-        case ContinuationClass::kRestart: break;
+    std::optional<DmOperation> dm;
+    if (request.number == HYPERVISOR_dm_op) dm = find_dm_operation(request, read);
+    if (dm) {
+        out.operation = dm_operation_name(dm->op);
+        if (out.operation.empty()) out.operation = std::to_string(dm->op);
     }
+    const DmOperation where = dm.value_or(DmOperation{});
+    const HowFar far = how_far(profile, request, read, where.op, where.at);
+    out.done = far.done;
+    out.left = far.left;
     if (out.done == 0) out.done.reset();  // nothing yet, which every call begins with
     return out;
 }
@@ -80,9 +77,18 @@ std::optional<PendingHypercall> pending_hypercall(vmm::GuestMemory& memory,
                                       .rflags = registers.rflags});
     TrapInstruction code{};
     if (!linear.read({at}, std::as_writable_bytes(std::span(code)))) return std::nullopt;
-    if (code == kVmcall) return PendingHypercall{"vmcall", read_request(vcpu)};
-    if (code == kVmmcall) return PendingHypercall{"vmmcall", read_request(vcpu)};
-    if (code == kPortTrap) return PendingHypercall{"port", read_request(vcpu)};
+    // The same way to what the call points to.
+    const auto read = [linear](std::uint64_t from, std::uint8_t bytes) mutable {
+        std::uint64_t value = 0;
+        const auto to = std::as_writable_bytes(std::span(&value, 1)).first(bytes);
+        return linear.read({from}, to) ? std::optional(value) : std::nullopt;
+    };
+    const auto pending = [&](const char* instruction) {
+        return PendingHypercall{instruction, read_request(vcpu), read};
+    };
+    if (code == kVmcall) return pending("vmcall");
+    if (code == kVmmcall) return pending("vmmcall");
+    if (code == kPortTrap) return pending("port");
     return std::nullopt;
 }
 

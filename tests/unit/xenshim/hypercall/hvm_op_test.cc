@@ -44,6 +44,13 @@ INSTANTIATE_TEST_SUITE_P(, HvmOpOf, testing::Values(Width::k32, Width::k64), fak
 
 // ---- which numbers exist ------------------------------------------------------------------------
 
+TEST_P(HvmOpOf, ARequestToNobodyIsHeardAndHasNoArgument) {
+    TestDomain guest(GetParam());
+    EXPECT_EQ(hvm(guest, HVMOP_guest_request_vm_event, 0), 0);
+    EXPECT_EQ(hvm(guest, HVMOP_guest_request_vm_event, kUnmapped), kInval);
+    EXPECT_EQ(hvm(guest, HVMOP_guest_request_vm_event, words(guest, DOMID_SELF).value), kInval);
+}
+
 TEST_P(HvmOpOf, Since49TheDeviceModelsNumbersAreGone) {
     for (const Profile& profile : profiles()) {
         TestDomain guest(GetParam(), under(profile.name));
