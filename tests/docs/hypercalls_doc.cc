@@ -33,8 +33,8 @@ that is not a device model is meant throughout.
 - **absent**: -ENOSYS, as on that Xen.
 
 A profile that is not named has the operation as **absent**. Tests are those whose text names the
-operation: `tests/unit` by file (but those of traces, which only tell of it), `guests/conformance` as
-`guest:` and its file.
+operation: `tests/unit` by file (but those of traces and `regs`, which only tell of it),
+`guests/conformance` as `guest:` and its file.
 
 )";
 
@@ -90,8 +90,9 @@ class Tests {
         for (const auto& entry : fs::recursive_directory_iterator(folder)) {
             const std::string extension = entry.path().extension();
             if (extension != ".cc" && extension != ".c" && extension != ".h") continue;
-            // A trace tells of operations; it does not try them.
-            if (entry.path().parent_path() == trace) continue;
+            // A trace and `regs` tell of operations; they do not try them.
+            if (entry.path().parent_path() == trace || entry.path().stem() == "describe_test")
+                continue;
             std::string name = entry.path().stem();
             if (name.ends_with("_test")) name.resize(name.size() - 5);
             for (const std::string& word : words_of(read_file(entry.path()))) {

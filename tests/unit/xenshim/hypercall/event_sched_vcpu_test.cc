@@ -411,7 +411,7 @@ TEST_P(SchedOp, EverySubOpAnswersAsMeasured) {
         for (const std::uint64_t op : {2u, 3u, 4u, 5u, 6u}) {
             EXPECT_EQ(sched(op, arg), kFault) << op;
         }
-        EXPECT_EQ(sched(7, arg), kPerm);
+        EXPECT_EQ(sched(SCHEDOP_pin_override, arg), kPerm);
         for (const std::uint64_t op : {8u, 9u, 0xfeeb0000u, 0xffffffffu, 0x102u}) {
             EXPECT_EQ(sched(op, arg), kNosys) << op;
         }
@@ -625,7 +625,7 @@ constexpr VcpuRow kVcpuOps[] = {
     {9, 0, 0, 0, kInval, kInval},
     {10, kFault, kFault, kSkip, kFault, 0},
     {11, kSkip, kSkip, kInval, 0, kInval},
-    {12, kInval, kInval, kInval, kInval, kInval},
+    {VCPUOP_get_physid, kInval, kInval, kInval, kInval, kInval},
     {13, kFault, kFault, 0, kFault, 0},
     {14, kNosys, kNosys, kNosys, kNosys, kNosys},
     {15, kNosys, kNosys, kNosys, kNosys, kNosys},
