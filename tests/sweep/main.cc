@@ -317,7 +317,7 @@ class Sweep {
 
     void stop_at(std::uint64_t k, std::uint64_t step, std::uint64_t units, bool twice) {
         Run run = make(k);
-        bool stopped = run.enter(at(k), 0, k);
+        bool stopped = run.enter(at(k / step), 0, k);
         if (!stopped) run.complain(k, "it did not stop");
         if (twice && stopped) {
             stopped = run.enter(every(1), 1, k + step);

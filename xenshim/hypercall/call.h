@@ -37,7 +37,9 @@ class Call {
           access_(access),
           preemption_(preemption),
           vcpu_(vcpu),
-          request_(request) {}
+          request_(request),
+          done_before_(preemption.done_before(request)),
+          next_unit_(done_before_) {}
 
     Domain& domain() { return domain_; }
     const abi::Profile& profile() const { return domain_.profile(); }
@@ -47,8 +49,16 @@ class Call {
     unsigned word_bytes() const { return is_64bit() ? 8 : 4; }
     GuestAccess& access() { return access_; }
     Preemption& preemption() { return preemption_; }
-    // Asked before unit `unit`, never before the first of an entry.
-    bool should_yield(std::uint64_t unit) { return preemption_.should_yield(unit); }
+    // Asked before unit `unit` (preemption.h), never before the first of an entry. Counted from
+    // where the operation's class counts.
+    bool should_yield(std::uint64_t unit) {
+        reaches(unit);
+        return preemption_.should_yield(next_unit_);
+    }
+    // It may stop before `unit` for a reason of its own.
+    void reaches(std::uint64_t unit) { next_unit_ = done_before_ + unit; }
+    // Of the operation, not of this entry.
+    std::uint64_t next_unit() const { return next_unit_; }
 
     // Argument `i` as the callee's C prototype cuts it.
     template <class T = std::uint64_t>
@@ -144,6 +154,8 @@ class Call {
     Preemption& preemption_;
     unsigned vcpu_;
     const abi::Request& request_;
+    std::uint64_t done_before_;
+    std::uint64_t next_unit_;
 };
 
 }  // namespace xenshim

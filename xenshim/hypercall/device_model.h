@@ -31,7 +31,8 @@ abi::Outcome for_each_page(Call& call, const abi::ContinuationRule& rule, PageRa
                            std::uint64_t start, Work&& work) {
     const bool continues = rule.kind != abi::ContinuationClass::kNone;
     for (std::uint64_t i = start; i < range.count; ++i) {
-        if (continues && i != start && i % rule.granularity == 0 && call.should_yield(i)) {
+        if (continues && i != start && i % rule.granularity == 0 &&
+            call.should_yield(i / rule.granularity)) {
             return abi::Continue{.units_done = i};
         }
         const GuestResult<void> done = work(range.first + i);

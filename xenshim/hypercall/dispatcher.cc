@@ -47,6 +47,11 @@ constexpr auto kByNumber = [] {
     return table;
 }();
 
+// Whether the next entry's units count from its start.
+bool counts_from_entry(ContinuationClass kind) {
+    return kind == ContinuationClass::kPointerAndCount || kind == ContinuationClass::kStruct;
+}
+
 }  // namespace
 
 std::span<const HypercallRow> hypercalls() {
@@ -91,6 +96,10 @@ std::optional<Reissue> reissue(Call& call, const Continue& progress) {
     const Encoded encoded = encode_continuation(call.profile(), call.request(), progress);
     for (const StructChange& change : encoded.struct_changes()) {
         if (!move_member(call.access(), change)) return std::nullopt;
+    }
+    const auto rule = continuation_rule(call.profile(), call.request(), progress.structure_op);
+    if (counts_from_entry(rule.kind)) {
+        call.preemption().stopped(encoded.registers, call.request().width, call.next_unit());
     }
     return encoded.registers;
 }

@@ -99,7 +99,7 @@ Outcome modified_memory(Call& call, const Buffers& buffers,
         pages += count;
         room -= count;
         if (room != 0 || left == 0) continue;
-        if (call.should_yield(pages)) {
+        if (call.should_yield(pages / batch)) {
             return Continue{.units_done = done,
                             .structure = buffers[0].h,
                             .structure_op = XEN_DMOP_modified_memory,

@@ -1,4 +1,5 @@
 // HYPERVISOR_event_channel_op (Xen's common/event_channel.c).
+#include "xenshim/abi/continuation.h"
 #include "xenshim/abi/operations.h"
 #include "xenshim/abi/release_rules.h"
 #include "xenshim/hypercall/handlers.h"
@@ -22,8 +23,9 @@ Outcome reset(Call& call) {
         ports.reset();
         return Call::ok();
     }
+    const std::uint32_t step = continuation_rule(call.profile(), call.request()).granularity;
     const auto stopped = ports.reset(call.arg<std::uint32_t>(0) == EVTCHNOP_reset_cont,
-                                     [&](Port port) { return call.should_yield(port); });
+                                     [&](Port port) { return call.should_yield(port / step); });
     if (!stopped) return Call::fail(stopped.error());
     if (*stopped != 0) return Continue{*stopped};
     return Call::ok();

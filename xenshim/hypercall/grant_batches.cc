@@ -318,7 +318,7 @@ Outcome grant_map(Call& call, vmm::Gva list, std::uint32_t count) {
 Outcome grant_unmap(Call& call, vmm::Gva list, std::uint32_t count) {
     const std::uint32_t step = continuation_rule(call.profile(), call.request()).granularity;
     for (std::uint32_t i = 0; i < count; ++i) {
-        if (i != 0 && i % step == 0 && call.should_yield(i)) return Continue{i};
+        if (i != 0 && i % step == 0 && call.should_yield(i / step)) return Continue{i};
         const vmm::Gva at = call.element(list, i, sizeof(gnttab_unmap_grant_ref));
         const auto op = call.read<gnttab_unmap_grant_ref>(at);
         if (!op) return Call::fail(op.error());

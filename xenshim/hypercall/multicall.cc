@@ -65,7 +65,10 @@ Outcome multicall(Call& call) {
         }
         // The vCPU sleeps here, before the entries that follow: on Xen the scheduler's softirq is
         // what preempts the list.
-        if (block && i + 1 < count) return Continue{.units_done = i + 1, .sleep = block};
+        if (block && i + 1 < count) {
+            call.reaches(i + 1);
+            return Continue{.units_done = i + 1, .sleep = block};
+        }
         if (block) return *block;
     }
     return Call::ok();

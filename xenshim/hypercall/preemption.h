@@ -1,16 +1,21 @@
 // When a long operation should stop and let its vCPU go back to the guest.
 //
-// A unit is one element of work (an extent, a grant, a multicall entry). The first unit of an
+// A unit is the operation's own step: what it does between two places where it can stop (an extent,
+// a grant, a multicall entry; 32 unmaps, 256 pages, 64 ports). The first unit of an
 // entry is always done, so that every entry makes progress; after the last nothing is asked. The
 // cheap question is one atomic load. The clock is read once in a number of units that follows what
 // they cost: as many as fit into an eighth of the time allowed.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <utility>
 #include <vector>
+
+#include "xenshim/abi/call.h"
 
 namespace xenshim {
 
@@ -18,8 +23,8 @@ namespace xenshim {
 struct PreemptPolicy {
     // Stop after so many units of an entry in any case; 0: never. 1 is "always".
     std::uint32_t every = 0;
-    // Stop before these units of each operation, ascending. They count from the operation's start
-    // where its class keeps a cursor, else from this entry's.
+    // Stop before these units of each operation, ascending. They count from the operation's start,
+    // over all entries of it that one vCPU makes.
     std::vector<std::uint64_t> at;
     // How long an entry may take when nothing else stops it.
     std::uint32_t after_us = 100;
@@ -43,6 +48,27 @@ class Preemption {
           policy_(std::move(policy)),
           clock_(clock),
           steered_(policy_.every != 0 || !policy_.at.empty()) {}
+
+    // Units done before this entry of an operation that counts from its entry's start: those of
+    // the stop whose registers these are, 0 where no stop of this vCPU left them. An operation
+    // needs it for nothing but `at`: a guest that edits the frame, drops it or takes it elsewhere
+    // starts counting anew.
+    std::uint64_t done_before(const abi::Request& request) {
+        if (!steered_) [[likely]]
+            return 0;
+        for (Stop& stop : stops_) {
+            if (stop.next_unit == 0 || !continues(stop, request)) continue;
+            return std::exchange(stop.next_unit, 0);
+        }
+        return 0;
+    }
+    // It stopped before `next_unit` and is to go on with these registers.
+    void stopped(const abi::Reissue& with, abi::Width width, std::uint64_t next_unit) {
+        if (!steered_) return;
+        stops_[next_stop_] = {
+            .number = with.number, .args = with.args, .width = width, .next_unit = next_unit};
+        next_stop_ = (next_stop_ + 1) % stops_.size();
+    }
 
     // A hypercall was entered.
     void enter() {
@@ -75,6 +101,17 @@ class Preemption {
     static constexpr std::uint64_t kMostBetweenLooks = 256;
     static constexpr std::uint64_t kLooks = 8;  // in the time that an entry may take
 
+    struct Stop {
+        std::uint64_t number = 0;
+        std::array<std::uint64_t, 5> args{};
+        abi::Width width = abi::Width::k64;
+        std::uint64_t next_unit = 0;  // 0: none, or it went on
+    };
+    static bool continues(const Stop& stop, const abi::Request& request) {
+        return stop.number == request.number && stop.args == request.args &&
+               stop.width == request.width;
+    }
+
     bool forced(std::uint64_t unit) const {
         if (policy_.every != 0 && units_ >= policy_.every) return true;
         return std::binary_search(policy_.at.begin(), policy_.at.end(), unit);
@@ -106,6 +143,9 @@ class Preemption {
     std::uint64_t next_look_ = kFirstLook;
     std::uint64_t started_ns_ = 0;
     std::uint64_t units_at_start_ = 0;
+    // The last ones: of a multicall and its entry, and of what an interrupt called between.
+    std::array<Stop, 8> stops_{};
+    std::size_t next_stop_ = 0;
 };
 
 }  // namespace xenshim
