@@ -50,9 +50,12 @@ std::uint64_t value(Input& in) {
 void run(Input in) {
     const auto profiles = abi::profiles();
     const abi::Profile& profile = profiles[in.below(profiles.size())];
-    const auto width = in.below(2) != 0 ? abi::Width::k64 : abi::Width::k32;
+    const auto modes = in.take<std::uint8_t>();
+    const auto width = (modes & 1) != 0 ? abi::Width::k64 : abi::Width::k32;
     TestDomain::Options options;
     options.profile = &profile;
+    options.device_model = (modes & 2) != 0;
+    options.quirks = (modes & 4) != 0 ? QuirkMode::kXenServer : QuirkMode::kAuto;
     TestDomain guest(width, options);
     guest.reserve(2 * vmm::kPageSize, vmm::kPageSize);
     guest.ports.pool_pages = 16;
