@@ -183,6 +183,7 @@ TEST_F(Log, ALineThatIsTooLongIsCutAndStillALine) {
     EXPECT_EQ(said[1], "xenolith: error: a: after");
 }
 
+// XSA-118, XSA-141, XSA-146, XSA-152: lines that a guest can cause.
 TEST_F(Log, AGuestCannotFillTheDisk) {
     for (unsigned n = 0; n < 5000; ++n) {
         log_guest("guest", "again");

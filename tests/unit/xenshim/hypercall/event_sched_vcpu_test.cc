@@ -632,6 +632,7 @@ constexpr VcpuRow kVcpuOps[] = {
     {16, kNosys, kNosys, kNosys, kNosys, kNosys},
 };
 
+// XSA-296: vCPUs that there are not, in every operation.
 TEST_P(VcpuOp, EverySubOpAnswersAsMeasured) {
     for (const VcpuRow& row : kVcpuOps) {
         const auto check = [&](std::int64_t expected, unsigned id, std::uint64_t arg,
@@ -916,6 +917,7 @@ TEST_P(VcpuOp, TimeAreas) {
     EXPECT_EQ(vcpu(VCPUOP_register_vcpu_time_memory_area, 1, arg.value), kNosys);
 }
 
+// XSA-20: a period that overflows, and one that leaves time for nothing else.
 TEST_P(VcpuOp, PeriodicTimersAsMeasured) {
     const auto set = [&](std::uint64_t period, unsigned id = 0) {
         return vcpu(VCPUOP_set_periodic_timer, id, guest.put(period).value);

@@ -1,5 +1,11 @@
 // A guest that passes anything to anything, and a second vCPU that rewrites arguments while they
 // are being looked at: nobody is harmed, nothing is looked at twice, nothing goes on for ever.
+//
+// Advisories that have no test of their own because what they are about is not here: XSA-213 (a
+// list whose caller becomes 64-bit or 32-bit in its middle: no call of an HVM guest's changes its
+// mode), XSA-97 (log-dirty bitmaps: a domctl, refused whole), XSA-336 and XSA-261 (emulated timers
+// that move between vCPUs, and the HPET: KVM emulates what timers there are, and a vCPU's Xen
+// timers stay its own).
 #include <random>
 
 #include <gtest/gtest.h>

@@ -93,6 +93,7 @@ TEST_P(XenVersion, TheSubOpIsCutTo32Bits) {
     EXPECT_EQ(version(std::uint64_t{1} << 32, 0), 0x40011);
 }
 
+// XSA-122: what is written is as long as the structure, and nothing of it is left over from us.
 TEST_P(XenVersion, TextsAndTheirRoom) {
     struct Row {
         std::uint32_t op;
@@ -553,6 +554,7 @@ TEST_P(SmallCalls, PhysdevOpIsRefusedWhateverItSays) {
 // ---- the entry
 // ------------------------------------------------------------------------------------
 
+// XSA-76: no ring but the kernel's; hcpage.c tries it from a real ring 3.
 TEST_P(SmallCalls, PrivilegeComesBeforeExistence) {
     for (unsigned cpl = 1; cpl <= 3; ++cpl) {
         guest.cpl = cpl;
