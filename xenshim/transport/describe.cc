@@ -50,7 +50,7 @@ HypercallDescription describe_hypercall(const Profile& profile, const Request& r
             operation != nullptr ? std::string(operation->name) : std::to_string(sub_op);
     }
     std::optional<DmOperation> dm;
-    if (request.number == HYPERVISOR_dm_op) dm = find_dm_operation(request, read);
+    if (out.number == HYPERVISOR_dm_op) dm = find_dm_operation(request, read);
     if (dm) {
         out.operation = dm_operation_name(dm->op);
         if (out.operation.empty()) out.operation = std::to_string(dm->op);
