@@ -739,12 +739,12 @@ TEST_P(MemoryOp, FreeingMemoryCountsForTheTimeOfAnEntry) {
     ports = &guest.ports;
     guest.preemption = Preemption(guest.requests, {.every = 0, .at = {}, .after_us = 100},
                                   [] { return 1 + 1000 * ports->pages_freed.load(); });
-    struct Row {
+    struct Run {
         std::uint32_t order;
         std::uint64_t extents, step, most;
     };
-    for (const Row& row : {Row{0, 2000, 1, 100 + 31}, Row{0, 1000, 2, 100 + 7},
-                           Row{4, 100, 16, 100 + 32}, Row{9, 8, 512, 512}}) {
+    for (const Run& row : {Run{0, 2000, 1, 100 + 31}, Run{0, 1000, 2, 100 + 7},
+                           Run{4, 100, 16, 100 + 32}, Run{9, 8, 512, 512}}) {
         std::vector<std::uint64_t> gfns;
         for (std::uint64_t i = 0; i < row.extents; ++i) {
             gfns.push_back(0x1000 + i * row.step);
