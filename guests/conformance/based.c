@@ -1,4 +1,4 @@
-// Hypercalls from a 32-bit code segment that does not begin at address 0. Xen was not asked.
+// Hypercalls from a 32-bit code segment that does not begin at address 0.
 
 #include "test.h"
 

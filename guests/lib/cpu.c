@@ -312,3 +312,18 @@ bool cpu_start(unsigned cpu, enum start_method method, void (*function)(unsigned
     }
     return SPIN_UNTIL(starting.running, 2000);
 }
+
+void context_start(void* stack_end, void (*entry)(void)) {
+    struct context fresh;
+    context_save(&fresh);
+    // The stack pointer and where to go (traps.S); as after a call, the stack is off by a word.
+    unsigned long top = (unsigned long)stack_end - sizeof(long);
+#ifdef __x86_64__
+    fresh.slot[6] = top;
+    fresh.slot[7] = (unsigned long)entry;
+#else
+    fresh.slot[4] = top;
+    fresh.slot[5] = (unsigned long)entry;
+#endif
+    context_restore(&fresh, 1);
+}

@@ -167,6 +167,8 @@ struct context {
 };
 int context_save(struct context*) __attribute__((returns_twice));
 void context_restore(struct context*, long value) __attribute__((noreturn));
+// Calls `entry`, which must not return, on a stack of its own that ends at `stack_end`.
+void context_start(void* stack_end, void (*entry)(void)) __attribute__((noreturn));
 
 // ---- other CPUs -------------------------------------------------------------------------------
 
@@ -188,6 +190,7 @@ void apic_send(unsigned cpu, uint32_t command);
 #define APIC_LVT_TIMER 0x320
 #define APIC_LVT0 0x350
 #define APIC_TIMER_COUNT 0x380
+#define APIC_TIMER_CURRENT 0x390
 #define APIC_TIMER_DIVIDE 0x3e0
 
 enum start_method { START_SIPI, START_INITIALISE_32, START_INITIALISE_64 };

@@ -31,6 +31,8 @@ long set_param(unsigned index, uint64_t value);
 
 // ---- console ----------------------------------------------------------------------------------
 
+// Xen says where it is, or the command line: console_pfn=GFN console_port=PORT, for the profiles
+// that do not tell (docs/profiles.md).
 struct xencons_interface* console_ring(void);  // NULL if there is none
 uint32_t console_port(void);
 void console_write(const char* text, size_t size);

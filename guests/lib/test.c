@@ -152,9 +152,13 @@ void table_end(void) {
     }
 }
 
+// `rounds` on the command line: each test so many times, for the long form of tests that count.
 static void run_caught(void* argument) {
     const struct test* test = argument;
-    test->run();
+    for (uint64_t round = option_number("rounds", 1); round > 0; round--) {
+        test->run();
+        interrupts_off();
+    }
 }
 
 __attribute__((weak)) void guest_main(void) {

@@ -193,7 +193,9 @@ static void show_calls(void) {
 // makes an event pending again and goes back to the STI.
 
 #define UPCALL_VECTOR 0xf3
-#define EXTENTS 12
+#define SHOWN 2
+
+static unsigned long pages = 12;  // or as the command line says: pages=N
 
 static uint8_t stepping_stub[8];
 static uint32_t stepping_port;
@@ -207,24 +209,33 @@ static void on_upcall(struct trap_frame* frame) {
         return;
     }
     stops++;
-    print(
-        "  stop %u: RIP 0x%llx is at the instruction, RAX 0x%llx, RSI 0x%llx\n"
-        "          RDI 0x%03llx = operation %llu, %llu extents done\n",
-        stops, (unsigned long long)frame->ip, (unsigned long long)frame->ax,
-        (unsigned long long)frame->si, (unsigned long long)frame->di,
-        (unsigned long long)frame->di & 0x3f, (unsigned long long)frame->di >> 6);
+    // Of many the first and the last ones.
+    bool shown = pages <= 12 || stops <= SHOWN || stops + SHOWN >= pages;
+    if (stops == SHOWN + 1 && !shown) {
+        print("  ...\n");
+    }
+    if (shown) {
+        print(
+            "  stop %u: RIP 0x%llx is at the instruction, RAX 0x%llx, RSI 0x%llx\n"
+            "          RDI 0x%03llx = operation %llu, %llu extents done\n",
+            stops, (unsigned long long)frame->ip, (unsigned long long)frame->ax,
+            (unsigned long long)frame->si, (unsigned long long)frame->di,
+            (unsigned long long)frame->di & 0x3f, (unsigned long long)frame->di >> 6);
+    }
     port_send(stepping_port);
     frame->ip = (unsigned long)stepping_stub;
     frame->flags &= ~(uint64_t)FLAGS_IF;
 }
 
 static void show_preemption(void) {
-    heading("One hypercall, preempted: giving 12 pages back, one by one");
-    static unsigned long gfns[EXTENTS];
-    for (unsigned i = 0; i < EXTENTS; i++) {
+    static unsigned long gfns[2048];
+    uint64_t wish = option_number("pages", pages);
+    pages = wish > 0 && wish <= ARRAY_SIZE(gfns) ? wish : pages;
+    print("\nOne hypercall, preempted: giving %lu pages back, one by one\n", pages);
+    for (unsigned long i = 0; i < pages; i++) {
         gfns[i] = spare_gfn(i);
     }
-    struct xen_memory_reservation arg = {.nr_extents = EXTENTS, .domid = DOMID_SELF};
+    struct xen_memory_reservation arg = {.nr_extents = pages, .domid = DOMID_SELF};
     set_xen_guest_handle(arg.extent_start, gfns);
 
     stepping_stub[0] = 0xfb;  // sti
