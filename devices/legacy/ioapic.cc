@@ -17,6 +17,7 @@ constexpr unsigned kArbitrationRegister = 0x02;
 constexpr unsigned kRedirectionTable = 0x10;
 
 constexpr std::uint32_t kVersion = 0x11;
+constexpr std::uint8_t kMostId = 0xf;
 
 // A redirection entry.
 constexpr std::uint64_t kVectorMask = 0xff;
@@ -148,7 +149,7 @@ std::uint32_t Ioapic::read_register_locked() const {
 
 Ioapic::Actions Ioapic::write_register_locked(std::uint32_t value) {
     Actions actions;
-    if (selected_ == kIdRegister) id_ = (value >> 24) & 0xf;
+    if (selected_ == kIdRegister) id_ = (value >> 24) & kMostId;
     if (selected_ < kRedirectionTable) return actions;
     const unsigned pin = (selected_ - kRedirectionTable) / 2;
     if (pin >= pins_) return actions;
@@ -229,6 +230,11 @@ Ioapic::Route Ioapic::route(unsigned pin) const {
     return pin < pins_ ? route_of(entries_[pin]) : Route{};
 }
 
+bool Ioapic::in_service(unsigned pin) const {
+    const std::scoped_lock lock(mutex_);
+    return pin < pins_ && (entries_[pin] & kRemoteIrr) != 0;
+}
+
 bool Ioapic::virtual_wire() const {
     const std::scoped_lock lock(mutex_);
     return delivery_mode(entries_[0]) == kExtInt && !is_masked(entries_[0]);
@@ -239,20 +245,37 @@ Ioapic::State Ioapic::snapshot() const {
     return {.id = id_, .selected = selected_, .lines = lines_, .entries = entries_};
 }
 
-void Ioapic::adopt(const State& state) {
+vmm::Expected<void, std::string> Ioapic::adopt(const State& state) {
+    const std::string pins = std::to_string(pins_) + " pins";
+    if (state.id > kMostId) return vmm::Failure{std::string("id: it has four bits")};
+    if ((state.lines & ~(~0ULL >> (kMaxPins - pins_))) != 0) {
+        return vmm::Failure{"lines: this chip has " + pins};
+    }
+    if (state.entries.size() != pins_) {
+        return vmm::Failure{"entries: there are " + std::to_string(state.entries.size()) +
+                            ", this chip has " + pins};
+    }
+    for (unsigned pin = 0; pin < pins_; ++pin) {
+        const std::uint64_t entry = state.entries[pin];
+        const std::string which = "entries[" + std::to_string(pin) + "]: ";
+        if (normalised(entry) != entry) return vmm::Failure{which + "no entry has these bits"};
+        const bool due = ((state.lines >> pin) & 1) != 0 && is_level(entry) && !is_masked(entry);
+        if (due && (entry & kRemoteIrr) == 0) {
+            return vmm::Failure{which + "its level is due and was not sent"};
+        }
+    }
     Actions actions;
     {
         const std::scoped_lock lock(mutex_);
-        id_ = state.id & 0xf;
+        id_ = state.id;
         selected_ = state.selected;
-        lines_ = state.lines & (~0ULL >> (64 - pins_));
-        entries_.assign(pins_, kAfterReset);
-        for (unsigned pin = 0; pin < pins_; ++pin) {
-            if (pin < state.entries.size()) entries_[pin] = normalised(state.entries[pin]);
+        lines_ = state.lines;
+        entries_ = state.entries;
+        for (unsigned pin = 0; pin < pins_; ++pin)
             actions.changed.push_back(pin);
-        }
     }
     act(actions);
+    return {};
 }
 
 }  // namespace devices::legacy

@@ -8,10 +8,12 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <tuple>
 #include <vector>
 
-#include "devices/legacy/saved.h"
+#include "vmm/base/result.h"
+#include "vmm/base/saved.h"
 #include "vmm/machine/mmio_device.h"
 
 namespace devices::legacy {
@@ -24,7 +26,7 @@ struct MsiMessage {
 };
 
 struct IoapicState {
-    static constexpr saved::Section kSection{"legacy.ioapic", 1};
+    static constexpr vmm::saved::Section kSection{"legacy.ioapic", 1};
 
     std::uint8_t id = 0;
     std::uint8_t selected = 0;           // IOREGSEL
@@ -35,8 +37,9 @@ struct IoapicState {
 
     static constexpr auto fields(auto& self) {
         auto& [id, selected, lines, entries] = self;
-        return std::tuple{saved::field(1, "id", id), saved::field(2, "selected", selected),
-                          saved::field(3, "lines", lines), saved::field(4, "entries", entries)};
+        return std::tuple{
+            vmm::saved::field(1, "id", id), vmm::saved::field(2, "selected", selected),
+            vmm::saved::field(3, "lines", lines), vmm::saved::field(4, "entries", entries)};
     }
 };
 
@@ -81,6 +84,9 @@ class Ioapic final : public vmm::MmioDevice {
     void eoi(std::uint8_t vector);
 
     Route route(unsigned pin) const;
+    // Whether a level-triggered interrupt of this pin was sent and its EOI has not come (Remote
+    // IRR).
+    bool in_service(unsigned pin) const;
 
     // Pin 0 is where the 8259A's INTR arrives. True while it is unmasked and in ExtINT mode, that
     // is while the PIC reaches the processors through this chip (MultiProcessor Specification 1.4,
@@ -88,10 +94,9 @@ class Ioapic final : public vmm::MmioDevice {
     bool virtual_wire() const;
 
     State snapshot() const;
-    // Takes any values; pins that the state does not have are as after a reset, those that we do
-    // not have are dropped. Sends nothing (what was sent is the local APICs' state) and announces
-    // every pin's route.
-    void adopt(const State& state);
+    // Refuses what no chip with as many pins can hold, and is then as it was. Sends nothing (what
+    // was sent is the local APICs' state) and announces every pin's route.
+    vmm::Expected<void, std::string> adopt(const State& state);
 
   private:
     // What to do once the lock is released.

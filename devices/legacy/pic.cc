@@ -26,7 +26,7 @@ constexpr std::uint8_t kSlaveFixedEdge = 0x21;
 
 // Steps of an initialisation; 2 to 4 are the number of the ICW that is due.
 constexpr std::uint8_t kReady = 0;
-constexpr std::uint8_t kNeverInitialised = 1;
+constexpr std::uint8_t kLastIcw = 4;
 
 constexpr std::uint8_t kIcw1 = 0x10;  // tells ICW1 from an OCW
 constexpr std::uint8_t kIcw1Icw4 = 0x01;
@@ -224,15 +224,31 @@ PicChipState Pic::Chip::snapshot() const {
             .output = output_};
 }
 
+// INT may be up without a request (set_irq says why), but not down with one.
+std::string Pic::Chip::refusal(const PicChipState& state) const {
+    if ((state.level_triggered & fixed_edge_) != 0) return "level_triggered: an input is no other";
+    if ((state.edges & state.level_triggered) != 0) return "edges: on a level-triggered input";
+    if ((state.edges & ~state.lines) != 0) return "edges: on an input that is low";
+    if ((state.vector_base & 7) != 0) return "vector_base: its low bits are the level's";
+    if (state.lowest_priority > 7) return "lowest_priority: there are eight levels";
+    if (state.init_step > kLastIcw) return "init_step: there is no such ICW";
+    if (state.output && state.init_step != kReady) return "output: before the chip is programmed";
+    Chip other(fixed_edge_, cascade_);
+    other.adopt(state);
+    if (!state.output && other.pending()) return "output: low with a request";
+    return {};
+}
+
+// As refusal() has found nothing against it.
 void Pic::Chip::adopt(const PicChipState& state) {
     lines_ = state.lines;
-    level_triggered_ = static_cast<std::uint8_t>(state.level_triggered & ~fixed_edge_);
-    edges_ = static_cast<std::uint8_t>(state.edges & lines_ & ~level_triggered_);
+    edges_ = state.edges;
+    level_triggered_ = state.level_triggered;
     mask_ = state.mask;
     in_service_ = state.in_service;
-    vector_base_ = state.vector_base & 0xf8;
-    lowest_priority_ = state.lowest_priority & 7;
-    init_step_ = state.init_step <= 4 ? state.init_step : kNeverInitialised;
+    vector_base_ = state.vector_base;
+    lowest_priority_ = state.lowest_priority;
+    init_step_ = state.init_step;
     single_ = state.single;
     wants_icw4_ = state.wants_icw4;
     auto_eoi_ = state.auto_eoi;
@@ -241,8 +257,7 @@ void Pic::Chip::adopt(const PicChipState& state) {
     special_mask_ = state.special_mask;
     read_in_service_ = state.read_in_service;
     poll_ = state.poll;
-    // INT may be up without a request (set_irq says why), but not down with one.
-    output_ = pending().has_value() || (state.output && init_step_ == kReady);
+    output_ = state.output;
 }
 
 Pic::Pic(std::function<void()> output_changed)
@@ -329,6 +344,16 @@ void Pic::set_irq(unsigned irq, bool level) {
     });
 }
 
+void Pic::withdraw(unsigned irq) {
+    if (irq >= kInputs || irq == kCascadeInput) return;
+    locked([&] {
+        Chip& chip = irq < 8 ? master_ : slave_;
+        chip.drive(irq % 8, false);
+        refresh_locked();
+        return true;
+    });
+}
+
 bool Pic::output() const {
     const std::scoped_lock lock(mutex_);
     return master_.output();
@@ -354,15 +379,21 @@ Pic::State Pic::snapshot() const {
     return {.master = master_.snapshot(), .slave = slave_.snapshot()};
 }
 
-void Pic::adopt(const State& state) {
+vmm::Expected<void, std::string> Pic::adopt(const State& state) {
+    const std::string master = master_.refusal(state.master);
+    if (!master.empty()) return vmm::Failure{"master." + master};
+    const std::string slave = slave_.refusal(state.slave);
+    if (!slave.empty()) return vmm::Failure{"slave." + slave};
+    const bool cascade = (state.master.lines & bit(kCascadeInput)) != 0;
+    if (cascade != state.slave.output) {
+        return vmm::Failure{"master.lines: input 2 is not what the slave's output is"};
+    }
     locked([&] {
         slave_.adopt(state.slave);
-        PicChipState master = state.master;  // its input 2 is a wire, not a second truth
-        clear_bits(master.lines, bit(kCascadeInput));
-        if (slave_.output()) set_bits(master.lines, bit(kCascadeInput));
-        master_.adopt(master);
+        master_.adopt(state.master);
         return true;
     });
+    return {};
 }
 
 }  // namespace devices::legacy

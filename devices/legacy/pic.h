@@ -11,9 +11,11 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <tuple>
 
-#include "devices/legacy/saved.h"
+#include "vmm/base/result.h"
+#include "vmm/base/saved.h"
 #include "vmm/machine/pio_device.h"
 
 namespace devices::legacy {
@@ -44,28 +46,28 @@ struct PicChipState {
         auto& [lines, edges, level_triggered, mask, in_service, vector_base, lowest_priority,
                init_step, single, wants_icw4, auto_eoi, rotate_on_auto_eoi, special_fully_nested,
                special_mask, read_in_service, poll, output] = self;
-        return std::tuple{saved::field(1, "lines", lines),
-                          saved::field(2, "edges", edges),
-                          saved::field(3, "level_triggered", level_triggered),
-                          saved::field(4, "mask", mask),
-                          saved::field(5, "in_service", in_service),
-                          saved::field(6, "vector_base", vector_base),
-                          saved::field(7, "lowest_priority", lowest_priority),
-                          saved::field(8, "init_step", init_step),
-                          saved::field(9, "single", single),
-                          saved::field(10, "wants_icw4", wants_icw4),
-                          saved::field(11, "auto_eoi", auto_eoi),
-                          saved::field(12, "rotate_on_auto_eoi", rotate_on_auto_eoi),
-                          saved::field(13, "special_fully_nested", special_fully_nested),
-                          saved::field(14, "special_mask", special_mask),
-                          saved::field(15, "read_in_service", read_in_service),
-                          saved::field(16, "poll", poll),
-                          saved::field(17, "output", output)};
+        return std::tuple{vmm::saved::field(1, "lines", lines),
+                          vmm::saved::field(2, "edges", edges),
+                          vmm::saved::field(3, "level_triggered", level_triggered),
+                          vmm::saved::field(4, "mask", mask),
+                          vmm::saved::field(5, "in_service", in_service),
+                          vmm::saved::field(6, "vector_base", vector_base),
+                          vmm::saved::field(7, "lowest_priority", lowest_priority),
+                          vmm::saved::field(8, "init_step", init_step),
+                          vmm::saved::field(9, "single", single),
+                          vmm::saved::field(10, "wants_icw4", wants_icw4),
+                          vmm::saved::field(11, "auto_eoi", auto_eoi),
+                          vmm::saved::field(12, "rotate_on_auto_eoi", rotate_on_auto_eoi),
+                          vmm::saved::field(13, "special_fully_nested", special_fully_nested),
+                          vmm::saved::field(14, "special_mask", special_mask),
+                          vmm::saved::field(15, "read_in_service", read_in_service),
+                          vmm::saved::field(16, "poll", poll),
+                          vmm::saved::field(17, "output", output)};
     }
 };
 
 struct PicState {
-    static constexpr saved::Section kSection{"legacy.pic", 1};
+    static constexpr vmm::saved::Section kSection{"legacy.pic", 1};
 
     PicChipState master;
     PicChipState slave;
@@ -74,7 +76,8 @@ struct PicState {
 
     static constexpr auto fields(auto& self) {
         auto& [master, slave] = self;
-        return std::tuple{saved::field(1, "master", master), saved::field(2, "slave", slave)};
+        return std::tuple{vmm::saved::field(1, "master", master),
+                          vmm::saved::field(2, "slave", slave)};
     }
 };
 
@@ -95,6 +98,9 @@ class Pic final : public vmm::PioDevice {
     // Drives input `irq`, 0 to 15. Input 2 is the slave's and no device's: setting it is ignored,
     // as is an input that does not exist.
     void set_irq(unsigned irq, bool level);
+    // Lowers input `irq` of a line that fell some time ago, unseen until now. INTR is as if it had
+    // been seen at once: a request that nobody came for leaves no spurious interrupt behind.
+    void withdraw(unsigned irq);
 
     // INTR, as the processor (or the IOAPIC's ExtINT pin) sees it.
     bool output() const;
@@ -106,9 +112,9 @@ class Pic final : public vmm::PioDevice {
     int acknowledge();
 
     State snapshot() const;
-    // Takes any values; those that no chip can hold are brought into range. Tells of a changed
-    // output, so that the machine need not ask.
-    void adopt(const State& state);
+    // Refuses what no pair of chips can hold, and is then as it was. Tells of a changed output, so
+    // that the machine need not ask.
+    vmm::Expected<void, std::string> adopt(const State& state);
 
   private:
     // One 8259A. It knows nothing of the other one or of locks.
@@ -138,6 +144,8 @@ class Pic final : public vmm::PioDevice {
         bool output() const { return output_; }
 
         PicChipState snapshot() const;
+        // What of it this chip cannot hold; empty: nothing.
+        std::string refusal(const PicChipState& state) const;
         void adopt(const PicChipState& state);
 
       private:

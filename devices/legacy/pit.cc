@@ -26,6 +26,7 @@ constexpr unsigned kControlBOut2Shift = 5;
 // does so even if counter 1, which would make them, was never programmed: software uses the bit
 // to measure short delays.
 constexpr std::uint64_t kRefreshTicks = 18;
+constexpr std::uint64_t kRefreshPhases = 2 * kRefreshTicks;
 
 constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
 
@@ -207,23 +208,35 @@ Pit::State Pit::snapshot() const {
         state.counters.at(i) = counters_.at(i).snapshot(now);
     }
     state.control_b = control_b_;
-    state.refresh_phase = static_cast<std::uint8_t>((now + refresh_offset_) % (2 * kRefreshTicks));
+    state.refresh_phase = static_cast<std::uint8_t>((now + refresh_offset_) % kRefreshPhases);
     return state;
 }
 
-void Pit::adopt(const State& state) {
-    constexpr std::uint64_t kPhases = 2 * kRefreshTicks;
+vmm::Expected<void, std::string> Pit::adopt(const State& state) {
+    for (unsigned i = 0; i < state.counters.size(); ++i) {
+        const PitCounterState& counter = state.counters.at(i);
+        std::string refusal = PitCounter::refusal(counter);
+        if (refusal.empty() && i < 2 && !counter.gate) refusal = "gate: it is tied high";
+        if (!refusal.empty()) {
+            return vmm::Failure{"counters[" + std::to_string(i) + "]." + refusal};
+        }
+    }
+    if ((state.control_b & ~kControlBStored) != 0) {
+        return vmm::Failure{std::string("control_b: more than the port stores")};
+    }
+    if (state.refresh_phase >= kRefreshPhases) {
+        return vmm::Failure{std::string("refresh_phase: beyond the period")};
+    }
     const std::uint64_t now_ns = wiring_.now_ns();
     {
         const std::scoped_lock lock(mutex_);
         now_ = std::max(now_, to_ticks(now_ns));
         for (unsigned i = 0; i < counters_.size(); ++i) {
-            PitCounterState counter = state.counters.at(i);
-            if (i < 2) counter.gate = true;
-            counters_.at(i).adopt(counter, now_);
+            counters_.at(i).adopt(state.counters.at(i), now_);
         }
-        control_b_ = state.control_b & kControlBStored;
-        refresh_offset_ = (state.refresh_phase % kPhases + kPhases - now_ % kPhases) % kPhases;
+        control_b_ = state.control_b;
+        refresh_offset_ =
+            (state.refresh_phase + kRefreshPhases - now_ % kRefreshPhases) % kRefreshPhases;
 
         pending_rises_ = 0;
         last_edge_.reset();
@@ -232,6 +245,7 @@ void Pit::adopt(const State& state) {
         irq_shown_ = irq_level_;
     }
     if (wiring_.deadline_changed) wiring_.deadline_changed();
+    return {};
 }
 
 }  // namespace devices::legacy

@@ -20,10 +20,12 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <tuple>
 
 #include "devices/legacy/pit_counter.h"
-#include "devices/legacy/saved.h"
+#include "vmm/base/result.h"
+#include "vmm/base/saved.h"
 #include "vmm/machine/irq_line.h"
 #include "vmm/machine/pio_device.h"
 
@@ -32,7 +34,7 @@ namespace devices::legacy {
 // Times are relative to the moment of the snapshot, so a state can be adopted under a clock that
 // shows anything else; the PIT's time stands still in between.
 struct PitState {
-    static constexpr saved::Section kSection{"legacy.pit", 1};
+    static constexpr vmm::saved::Section kSection{"legacy.pit", 1};
 
     std::array<PitCounterState, 3> counters;
     std::uint8_t control_b = 0;      // port 0x61, bits 1 to 3; bit 0 is counter 2's gate
@@ -42,9 +44,9 @@ struct PitState {
 
     static constexpr auto fields(auto& self) {
         auto& [counters, control_b, refresh_phase] = self;
-        return std::tuple{saved::field(1, "counters", counters),
-                          saved::field(2, "control_b", control_b),
-                          saved::field(3, "refresh_phase", refresh_phase)};
+        return std::tuple{vmm::saved::field(1, "counters", counters),
+                          vmm::saved::field(2, "control_b", control_b),
+                          vmm::saved::field(3, "refresh_phase", refresh_phase)};
     }
 };
 
@@ -74,13 +76,19 @@ class Pit final : public vmm::PioDevice {
     // Delivers what is due at `now`. Early, late and repeated calls are harmless.
     void tick(std::uint64_t now);
 
+    // What the wire to IRQ 0 shows. While nobody drives it.
+    bool irq0_level() const {
+        const std::scoped_lock lock(mutex_);
+        return irq_shown_;
+    }
+
     // Rising edges of OUT 0 that were merged into another one. A statistic, not saved.
     std::uint64_t missed_ticks() const;
 
     State snapshot() const;
-    // Takes any values; those that no chip can hold are brought into range. Does not drive IRQ 0:
-    // the interrupt controllers save what they saw of the wire.
-    void adopt(const State& state);
+    // Refuses what no chip can hold, and is then as it was. Does not drive IRQ 0: the interrupt
+    // controllers save what they saw of the wire.
+    vmm::Expected<void, std::string> adopt(const State& state);
 
   private:
     void catch_up_locked(std::uint64_t now_ns);

@@ -8,6 +8,8 @@ namespace {
 constexpr std::uint8_t kAccessLow = 1;
 constexpr std::uint8_t kAccessHigh = 2;
 constexpr std::uint8_t kControlBits = 0x3f;
+constexpr std::uint32_t kLargestCount = 0x10000;
+constexpr std::int64_t kLongest = std::int64_t{1} << 62;  // that a counter was ever left alone
 
 // Digits above 9 are not BCD; they weigh what they say, so that every value has a meaning.
 std::uint32_t from_bcd(std::uint16_t value) {
@@ -272,9 +274,27 @@ PitCounterState PitCounter::snapshot(std::uint64_t now) const {
             .expired = expired_};
 }
 
+std::string PitCounter::refusal(const PitCounterState& state) {
+    PitCounter asked(state.gate);
+    asked.control_ = state.control;
+    if ((state.control & ~kControlBits) != 0) return "control: more than a Control Word keeps";
+    if (asked.access() == 0) return "control: a latch command";
+    const std::uint32_t shortest = asked.periodic() && state.loaded ? 2 : 1;
+    if (state.initial < shortest || state.initial > kLargestCount) return "initial: no such count";
+    const unsigned mode = asked.mode();
+    const bool gated = !state.gate && mode != 1 && mode != 5;
+    if (state.counting && !state.loaded) return "counting: nothing";
+    if (state.counting && gated) return "counting: against the gate";
+    if (state.counting && mode == 0 && state.write_high_next) return "counting: half a count";
+    if (state.elapsed < (state.counting ? -1 : 0) || state.elapsed > kLongest) {
+        return "elapsed: no such time";
+    }
+    return {};
+}
+
+// As refusal() has found nothing against it.
 void PitCounter::adopt(const PitCounterState& state, std::uint64_t now) {
-    control_ = state.control & kControlBits;
-    if (access() == 0) control_ |= 0x30;
+    control_ = state.control;
     gate_ = state.gate;
     count_register_ = state.count_register;
     first_byte_ = state.first_byte;
@@ -285,18 +305,15 @@ void PitCounter::adopt(const PitCounterState& state, std::uint64_t now) {
     latched_status_ = state.latched_status;
     status_latched_ = state.status_latched;
 
+    initial_ = state.initial;
+    counting_ = state.counting;
     loaded_ = state.loaded;
-    const std::uint32_t shortest = periodic() && loaded_ ? 2 : 1;
-    initial_ = std::clamp<std::uint32_t>(state.initial, shortest, 0x10000);
     count_written_ = state.count_written;
     count_waiting_ = state.count_waiting;
     high_ = state.high;
     expired_ = state.expired;
-    const bool gated = !gate_ && mode() != 1 && mode() != 5;
-    counting_ = state.counting && loaded_ && !gated && !(mode() == 0 && write_high_next_);
-    const auto ticks = std::clamp<std::int64_t>(state.elapsed, -1, std::int64_t{1} << 62);
-    frozen_ = std::max(ticks, std::int64_t{0});
-    loaded_at_ = now - static_cast<std::uint64_t>(ticks);
+    frozen_ = std::max(state.elapsed, std::int64_t{0});
+    loaded_at_ = now - static_cast<std::uint64_t>(state.elapsed);
 }
 
 }  // namespace devices::legacy

@@ -5,9 +5,10 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <tuple>
 
-#include "devices/legacy/saved.h"
+#include "vmm/base/saved.h"
 
 namespace devices::legacy {
 
@@ -40,24 +41,24 @@ struct PitCounterState {
         auto& [control, gate, count_register, first_byte, write_high_next, read_high_next,
                latched_count, count_latched, latched_status, status_latched, initial, elapsed,
                counting, loaded, count_written, count_waiting, high, expired] = self;
-        return std::tuple{saved::field(1, "control", control),
-                          saved::field(2, "gate", gate),
-                          saved::field(3, "count_register", count_register),
-                          saved::field(4, "first_byte", first_byte),
-                          saved::field(5, "write_high_next", write_high_next),
-                          saved::field(6, "read_high_next", read_high_next),
-                          saved::field(7, "latched_count", latched_count),
-                          saved::field(8, "count_latched", count_latched),
-                          saved::field(9, "latched_status", latched_status),
-                          saved::field(10, "status_latched", status_latched),
-                          saved::field(11, "initial", initial),
-                          saved::field(12, "elapsed", elapsed),
-                          saved::field(13, "counting", counting),
-                          saved::field(14, "loaded", loaded),
-                          saved::field(15, "count_written", count_written),
-                          saved::field(16, "count_waiting", count_waiting),
-                          saved::field(17, "high", high),
-                          saved::field(18, "expired", expired)};
+        return std::tuple{vmm::saved::field(1, "control", control),
+                          vmm::saved::field(2, "gate", gate),
+                          vmm::saved::field(3, "count_register", count_register),
+                          vmm::saved::field(4, "first_byte", first_byte),
+                          vmm::saved::field(5, "write_high_next", write_high_next),
+                          vmm::saved::field(6, "read_high_next", read_high_next),
+                          vmm::saved::field(7, "latched_count", latched_count),
+                          vmm::saved::field(8, "count_latched", count_latched),
+                          vmm::saved::field(9, "latched_status", latched_status),
+                          vmm::saved::field(10, "status_latched", status_latched),
+                          vmm::saved::field(11, "initial", initial),
+                          vmm::saved::field(12, "elapsed", elapsed),
+                          vmm::saved::field(13, "counting", counting),
+                          vmm::saved::field(14, "loaded", loaded),
+                          vmm::saved::field(15, "count_written", count_written),
+                          vmm::saved::field(16, "count_waiting", count_waiting),
+                          vmm::saved::field(17, "high", high),
+                          vmm::saved::field(18, "expired", expired)};
     }
 };
 
@@ -85,6 +86,8 @@ class PitCounter {
     bool gate() const { return gate_; }
 
     PitCounterState snapshot(std::uint64_t now) const;
+    // What of it no counter can hold; empty: nothing.
+    static std::string refusal(const PitCounterState& state);
     void adopt(const PitCounterState& state, std::uint64_t now);
 
   private:

@@ -7,12 +7,16 @@
 #include <functional>
 #include <span>
 
+#include "vmm/base/saved.h"
 #include "vmm/machine/pio_device.h"
 
 namespace devices::platform {
 
 class AcpiSleep final : public vmm::PioDevice {
   public:
+    // Writes that do not power off leave nothing behind, and every read has one answer.
+    using State = vmm::saved::NoState;
+
     struct Ports {
         std::uint16_t event = 0;    // 4 bytes: status, enable
         std::uint16_t control = 0;  // 2 bytes
@@ -56,6 +60,8 @@ class AcpiSleep final : public vmm::PioDevice {
 // zero ends that at once.
 class AbsentPit final : public vmm::PioDevice {
   public:
+    using State = vmm::saved::NoState;  // nothing is there
+
     const char* name() const override { return "absent-pit"; }
     std::span<const vmm::PortRange> ranges() const override { return kRanges; }
     std::uint32_t read(vmm::IoAccess) override { return 0; }

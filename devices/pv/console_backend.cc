@@ -68,6 +68,11 @@ std::size_t ConsoleBackend::give_input(std::span<const std::byte> from) {
     return count;
 }
 
+void ConsoleBackend::drop_output() {
+    std::array<std::byte, ConsoleRing::kOutSize> buffer;
+    consume_output(peek_output(buffer));
+}
+
 bool pump_output(ConsoleBackend& backend, int fd) {
     std::array<std::byte, ConsoleRing::kOutSize> buffer;
     const std::size_t count = backend.peek_output(buffer);

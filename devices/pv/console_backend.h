@@ -8,6 +8,8 @@
 #include <functional>
 #include <span>
 
+#include "vmm/base/saved.h"
+
 namespace devices::pv {
 
 // struct xencons_interface: where things lie in the page.
@@ -20,6 +22,10 @@ struct ConsoleRing {
 
 class ConsoleBackend {
   public:
+    // Both rings and their indices are guest memory. Output that is not written yet is in the ring
+    // still; input that the guest has no room for has not been read.
+    using State = vmm::saved::NoState;
+
     // `page` is the guest's page in host memory; `notify` tells the guest that an index moved.
     ConsoleBackend(std::byte* page, std::function<void()> notify)
         : page_(page), notify_(std::move(notify)) {}
@@ -28,6 +34,8 @@ class ConsoleBackend {
     std::size_t peek_output(std::span<std::byte> to);
     // `count` of the peeked bytes are out.
     void consume_output(std::size_t count);
+    // All that there is, unread.
+    void drop_output();
     bool has_output();
 
     // Gives bytes to the guest; how many fitted.

@@ -1,0 +1,174 @@
+#include "migration/arrival.h"
+
+#include <cerrno>
+#include <chrono>
+#include <poll.h>
+
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include "vmm/base/log.h"
+
+namespace migration {
+
+using vmm::Failure;
+using vmm::Fd;
+using vmm::Result;
+
+Result<void> refuse(Link& link, const Attempt& attempt, const std::string& why) {
+    [[maybe_unused]] const auto sent =
+        link.send({.kind = Frame::Kind::kRefused, .attempt = attempt, .text = why});
+    return vmm::host_error(why);
+}
+
+Result<void> answer_from_records(Link& link, const Attempt& attempt, const OpenRecords& open) {
+    auto records = open(attempt.vm);
+    if (!records) return refuse(link, attempt, records.error().what);
+    Driver driver(Ownership::restarted(Side::kDestination, attempt), *std::move(records),
+                  link.peer(), [](Action) -> std::optional<Event> { return std::nullopt; });
+    driver.look_at_record();
+    TRY(link.send({.kind = Frame::Kind::kWelcome, .attempt = attempt}));
+    driver.use(&link);
+    driver.on(Event::kLinkUp);
+    while (driver.take_message()) {
+    }
+    return {};
+}
+
+Result<std::unique_ptr<Arrival>> Arrival::begin(std::unique_ptr<FurtherLinks> further, Link link,
+                                                const Frame& greeting, const OpenRecords& open) {
+    const Attempt& attempt = greeting.attempt;
+    std::unique_ptr<Arrival> arrival(new Arrival(std::move(further), std::move(link)));
+    Link& to = *arrival->link_;
+    auto records = [&]() -> Result<Records> {
+        auto opened = TRY(open(attempt.vm));
+        const auto before = TRY(opened.read());
+        if (before && before->attempt.epoch >= attempt.epoch) {
+            return vmm::host_error("this move was begun here before: " + opened.path() +
+                                   " says so");
+        }
+        return opened;
+    }();
+    if (!records) return Failure{refuse(to, attempt, records.error().what).error()};
+    arrival->stop_ = Fd(::eventfd(0, EFD_CLOEXEC));
+    if (!arrival->stop_) return vmm::errno_error("eventfd");
+    arrival->driver_ =
+        std::make_unique<Driver>(Ownership::destination(attempt), *std::move(records), to.peer(),
+                                 [raw = arrival.get()](Action action) -> std::optional<Event> {
+                                     switch (action) {
+                                         // Disks will have some. The guest's name has been taken
+                                         // since it was made.
+                                         case Action::kTakeLocks: return Event::kLocked;
+                                         case Action::kRunGuest: raw->ours_ = true; break;
+                                         // Whoever made it lets it go: nothing runs it but what
+                                         // take_over() lets through.
+                                         default: break;
+                                     }
+                                     return std::nullopt;
+                                 });
+    TRY(to.send({.kind = Frame::Kind::kWelcome, .attempt = attempt}));
+    arrival->stream_.emplace(to.fd(), to.peer());
+    return arrival;
+}
+
+Arrival::~Arrival() {
+    end_late();
+}
+
+void Arrival::give_up(const std::string& why) {
+    driver_->set_why(why);
+    driver_->use(link_ ? &*link_ : nullptr);
+    driver_->on(Event::kFailed);
+    driver_->use(nullptr);
+    if (!link_) return;
+    // Closed with something unread, the socket would take our last word with it.
+    ::shutdown(link_->fd(), SHUT_WR);
+    std::array<std::byte, 65536> rest;
+    for (ssize_t n = 1; n > 0;) {
+        n = ::recv(link_->fd(), rest.data(), rest.size(), 0);
+    }
+}
+
+void Arrival::take_link(Fd socket) {
+    Link link(std::move(socket), further_->name());
+    const auto greeting = link.receive();
+    if (!greeting) {
+        vmm::log_warn("receive", "%s", greeting.error().what.c_str());
+        return;
+    }
+    if (greeting->kind != Frame::Kind::kResume || greeting->attempt.vm != driver_->attempt().vm) {
+        [[maybe_unused]] const auto refused =
+            refuse(link, greeting->attempt, "another guest is being received here");
+        return;
+    }
+    if (!link.send({.kind = Frame::Kind::kWelcome, .attempt = greeting->attempt})) return;
+    // The source has one link at a time: this one is in the old one's place.
+    link_.emplace(std::move(link));
+    driver_->use(&*link_);
+    driver_->on(Event::kLinkUp);
+}
+
+// Waits for one thing and does it; false: it was `other`.
+bool Arrival::serve(int other) {
+    const auto doors = further_->fds();
+    std::array<pollfd, 4> fds{{{.fd = link_ ? link_->fd() : -1, .events = POLLIN, .revents = 0},
+                               {.fd = doors[0], .events = POLLIN, .revents = 0},
+                               {.fd = doors[1], .events = POLLIN, .revents = 0},
+                               {.fd = other, .events = POLLIN, .revents = 0}}};
+    if (::poll(fds.data(), fds.size(), -1) < 0) return errno == EINTR;
+    if (fds[0].revents != 0 && !driver_->take_message()) link_.reset();
+    if (fds[1].revents != 0 || fds[2].revents != 0) {
+        if (auto socket = further_->accept()) take_link(*std::move(socket));
+    }
+    return fds[3].revents == 0;
+}
+
+Result<void> Arrival::take_over(int signals) {
+    driver_->use(&*link_);
+    driver_->on(Event::kComplete);
+    while (!ours_) {
+        if (is_settled(driver_->state())) {
+            const std::string why = driver_->why();
+            return vmm::host_error("the guest stays where it was" +
+                                   (why.empty() ? "" : ": " + why));
+        }
+        if (!serve(signals)) {
+            driver_->set_why("its receiver was told to end");
+            driver_->on(Event::kCancel);
+        }
+    }
+    late_ = std::thread([this] {
+        while (driver_->state() != State::kSettled && serve(stop_.get())) {
+        }
+        if (driver_->state() == State::kSettled) {
+            // There is nothing more to say, and a program may wait for its end to do so, too.
+            driver_->use(nullptr);
+            link_.reset();
+            further_.reset();
+        }
+        const std::lock_guard lock(mutex_);
+        over_ = true;
+        changed_.notify_all();
+    });
+    return {};
+}
+
+void Arrival::settle() {
+    constexpr std::chrono::seconds kPatience{5};
+    {
+        std::unique_lock lock(mutex_);
+        changed_.wait_for(lock, kPatience, [this] { return over_; });
+    }
+    end_late();
+}
+
+void Arrival::end_late() {
+    if (!late_.joinable()) return;
+    ::eventfd_write(stop_.get(), 1);
+    late_.join();
+    driver_.reset();
+    link_.reset();
+    further_.reset();
+}
+
+}  // namespace migration

@@ -1,0 +1,113 @@
+#include "migration/driver.h"
+
+#include "vmm/base/log.h"
+
+namespace migration {
+
+bool Driver::take_message() {
+    if (link_ == nullptr) return false;
+    const auto frame = link_->receive();
+    if (!frame || frame->kind != Frame::Kind::kMessage) {
+        lose_link(frame ? link_->peer() + ": it broke the protocol" : frame.error().what);
+        return false;
+    }
+    if (!frame->text.empty()) why_ = frame->text;
+    return perform(ownership_.on({.kind = frame->message, .attempt = frame->attempt}));
+}
+
+void Driver::look_at_record() {
+    const auto record = records_.read();
+    if (!record) {
+        vmm::log_error("move", "%s", record.error().what.c_str());
+        on(Event::kBadRecord);
+        return;
+    }
+    on(event_of(*record ? std::optional((*record)->state) : std::nullopt));
+}
+
+void Driver::lose_link(const std::string& why) {
+    link_ = nullptr;
+    why_ = why;
+    on(Event::kLinkLost);
+}
+
+bool Driver::greet(Link& link, bool cancel) {
+    const bool begins = state() == State::kMoving;
+    if (begins && cancel) return on(Event::kCancel);
+    const auto greeted = link.send(
+        {.kind = begins ? Frame::Kind::kBegin : Frame::Kind::kResume, .attempt = attempt()});
+    const auto answer =
+        greeted ? link.receive() : vmm::Result<Frame>(vmm::Failure{greeted.error()});
+    if (!answer) {
+        lose_link(answer.error().what);
+        return false;
+    }
+    if (answer->kind == Frame::Kind::kRefused) {
+        lose_link(answer->text);
+        return false;
+    }
+    if (answer->kind != Frame::Kind::kWelcome || answer->attempt != attempt()) {
+        lose_link(link.peer() + ": it broke the protocol");
+        return false;
+    }
+    if (begins) return on(Event::kReady);
+    return on(cancel ? Event::kCancel : Event::kLinkUp);
+}
+
+void Driver::depart(Link& link, bool cancel) {
+    why_.clear();
+    use(&link);
+    bool there = greet(link, cancel);
+    while (there && !is_settled(state())) {
+        there = take_message();
+    }
+    use(nullptr);
+}
+
+bool Driver::perform(const Step& step) {
+    switch (step.verdict) {
+        case Verdict::kGo: break;
+        case Verdict::kIgnored: return true;
+        // Actions are done and their outcome told before anything else is heard, so that nothing is
+        // ever for later.
+        case Verdict::kLater:
+        case Verdict::kIllegal:
+        case Verdict::kMissing:
+            if (link_ != nullptr) lose_link(link_->peer() + ": it broke the protocol");
+            return false;
+    }
+    vmm::log_info("move", "now %s", std::string(name_of(state())).c_str());
+    std::optional<Event> outcome;
+    for (const Action action : step.actions) {
+        if (auto came = carry_out(action, step.attempt)) outcome = came;
+    }
+    return !outcome || on(*outcome);
+}
+
+std::optional<Event> Driver::carry_out(Action action, const Attempt& attempt) {
+    if (const auto message = message_of(action)) {
+        if (link_ == nullptr) return std::nullopt;
+        const auto sent = link_->send(
+            {.kind = Frame::Kind::kMessage, .message = *message, .attempt = attempt, .text = why_});
+        // That it is lost is noticed by whoever waits for the answer.
+        if (!sent) vmm::log_info("move", "%s", sent.error().what.c_str());
+        return std::nullopt;
+    }
+    if (const auto record = record_of(action)) {
+        const auto outcome = records_.write({.attempt = attempt, .state = *record, .peer = peer_});
+        if (outcome.event != Event::kWritten) why_ = outcome.error.what;
+        return outcome.event;
+    }
+    switch (action) {
+        case Action::kNone:
+        case Action::kTakeEpoch: return std::nullopt;
+        case Action::kEraseRecord:
+            if (const auto erased = records_.erase(); !erased) {
+                vmm::log_warn("move", "%s", erased.error().what.c_str());
+            }
+            return std::nullopt;
+        default: return act_(action);
+    }
+}
+
+}  // namespace migration

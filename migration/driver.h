@@ -1,0 +1,59 @@
+// Does what the table of ownership says (migration/ownership.h): sends the messages, keeps the
+// record, and has its caller do what is done to the guest. One thread.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "migration/durable.h"
+#include "migration/link.h"
+#include "migration/ownership.h"
+
+namespace migration {
+
+class Driver {
+  public:
+    // Done to the guest or its locks; what is returned is told at once (kFailed, kLocked).
+    using Act = std::function<std::optional<Event>(Action)>;
+
+    // `peer`: what the record will say of the other side.
+    Driver(Ownership ownership, Records records, std::string peer, Act act)
+        : ownership_(std::move(ownership)),
+          records_(std::move(records)),
+          peer_(std::move(peer)),
+          act_(std::move(act)) {}
+
+    State state() const { return ownership_.state(); }
+    const Attempt& attempt() const { return ownership_.attempt(); }
+    // Why it did not come to what was wanted: this side's own reason, or the other's.
+    const std::string& why() const { return why_; }
+    void set_why(std::string why) { why_ = std::move(why); }
+
+    // Messages go over `link` from now on; null: there is none, and they are lost.
+    void use(Link* link) { link_ = link; }
+    // False: the peer broke the protocol, or we did.
+    bool on(Event event) { return perform(ownership_.on(event)); }
+    // Waits for one message. When it does not come the link is lost, which is told to the table.
+    bool take_message();
+    // What a new process finds of an earlier one.
+    void look_at_record();
+    // The source's part over one link: from the first greeting, or from where an earlier link was
+    // lost, until the attempt is over or this link is. `cancel`: the operator wants the guest back.
+    void depart(Link& link, bool cancel);
+
+  private:
+    bool perform(const Step& step);
+    bool greet(Link& link, bool cancel);
+    void lose_link(const std::string& why);
+    std::optional<Event> carry_out(Action action, const Attempt& attempt);
+
+    Ownership ownership_;
+    Records records_;
+    std::string peer_;
+    Act act_;
+    Link* link_ = nullptr;
+    std::string why_;
+};
+
+}  // namespace migration

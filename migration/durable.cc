@@ -1,0 +1,203 @@
+#include "migration/durable.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <string_view>
+#include <unistd.h>
+#include <utility>
+
+#include <sys/file.h>
+
+#include "migration/format/checksum.h"
+#include "vmm/base/saved.h"
+
+namespace migration {
+
+namespace {
+
+using vmm::Result;
+
+// Little-endian: the magic, 32 bits of version, 32 of state, the VM's id, 64 of epoch, 32 of the
+// peer's length, the peer, and the XXH3-64 of all that.
+constexpr std::string_view kMagic = "XENOWNER";
+constexpr std::uint32_t kVersion = 1;
+constexpr std::size_t kMaxPeer = 4096;
+constexpr std::size_t kMaxRecord = kMaxPeer + 64;
+
+std::string name_of_file(Side side, const VmId& vm) {
+    std::string out;
+    for (const std::byte b : vm) {
+        constexpr const char* kDigits = "0123456789abcdef";
+        out += kDigits[std::to_integer<unsigned>(b) >> 4];
+        out += kDigits[std::to_integer<unsigned>(b) & 15];
+    }
+    return out + (side == Side::kSource ? ".source" : ".destination");
+}
+
+bool belongs_to(RecordState state, Side side) {
+    return (state == RecordState::kCommit) == (side == Side::kSource);
+}
+
+// Notes whether the new file may have taken the name.
+class Watch final : public format::FileCalls {
+  public:
+    explicit Watch(format::FileCalls& calls) : calls_(calls) {}
+    bool renamed = false;
+
+    int open(const char* path, int flags, mode_t mode) override {
+        return calls_.open(path, flags, mode);
+    }
+    int kind(const char* path) override { return calls_.kind(path); }
+    ssize_t pwrite(int fd, const void* bytes, std::size_t size, off_t offset) override {
+        return calls_.pwrite(fd, bytes, size, offset);
+    }
+    void start_writing(int fd, off_t offset, off_t size) override {
+        calls_.start_writing(fd, offset, size);
+    }
+    int fsync(int fd) override { return calls_.fsync(fd); }
+    int link(int fd, const char* path) override { return calls_.link(fd, path); }
+    int rename(const char* from, const char* to) override {
+        // Whatever it answers: a filesystem that fails half-way has perhaps done it.
+        renamed = true;
+        return calls_.rename(from, to);
+    }
+    int unlink(const char* path) override { return calls_.unlink(path); }
+    void close(int fd) override { calls_.close(fd); }
+
+  private:
+    format::FileCalls& calls_;
+};
+
+Result<void> write_file(const std::string& path, std::span<const std::byte> bytes,
+                        format::FileCalls& calls) {
+    auto file = TRY(format::AtomicFile::create(path, calls));
+    TRY(file.write_at(0, bytes));
+    return file.commit();
+}
+
+}  // namespace
+
+std::vector<std::byte> encode(const Record& record) {
+    vmm::saved::Encoder out;
+    out.raw(std::as_bytes(std::span(kMagic)));
+    out.integer(kVersion, 4);
+    out.integer(static_cast<std::uint64_t>(record.state), 4);
+    out.raw(record.attempt.vm);
+    out.integer(record.attempt.epoch, 8);
+    out.integer(record.peer.size(), 4);
+    out.raw(std::as_bytes(std::span(record.peer)));
+    std::vector<std::byte> bytes = out.take();
+    vmm::saved::Encoder sum;
+    sum.integer(format::checksum(bytes), 8);
+    const auto tail = sum.take();
+    bytes.insert(bytes.end(), tail.begin(), tail.end());
+    return bytes;
+}
+
+vmm::Expected<Record, std::string> decode_record(std::span<const std::byte> bytes) {
+    constexpr std::size_t kSum = 8;
+    if (bytes.size() < kMagic.size() + kSum ||
+        std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) != 0) {
+        return vmm::Failure{std::string("no record of a move")};
+    }
+    vmm::saved::Decoder in(bytes.subspan(kMagic.size()));
+    const std::uint64_t version = in.integer(4);
+    if (in.ok() && version != kVersion) {
+        return vmm::Failure{"version " + std::to_string(version) + " is not known"};
+    }
+    vmm::saved::Decoder sum(bytes.last(kSum));
+    if (sum.integer(kSum) != format::checksum(bytes.first(bytes.size() - kSum))) {
+        return vmm::Failure{std::string("its checksum is another: it is torn or damaged")};
+    }
+    const std::uint64_t state = in.integer(4);
+    Record record;
+    const auto vm = in.raw(record.attempt.vm.size());
+    std::copy(vm.begin(), vm.end(), record.attempt.vm.begin());
+    record.attempt.epoch = in.integer(8);
+    const auto peer = in.raw(in.integer(4));
+    record.peer.resize(peer.size());
+    if (!peer.empty()) std::memcpy(record.peer.data(), peer.data(), peer.size());
+    if (in.ok() && in.left() != kSum) in.fail("bytes are left over");
+    if (!in.ok()) return vmm::Failure{in.failure()};
+    if (state < static_cast<std::uint64_t>(RecordState::kCommit) ||
+        state > static_cast<std::uint64_t>(RecordState::kAborted)) {
+        return vmm::Failure{"state " + std::to_string(state) + " is not known"};
+    }
+    record.state = static_cast<RecordState>(state);
+    return record;
+}
+
+Result<Records> Records::open(std::string folder, Side side, const VmId& vm) {
+    // A file of its own, which stays: the record's is replaced by another at each write.
+    const std::string path = folder + '/' + name_of_file(side, vm) + ".lock";
+    vmm::Fd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!lock) return vmm::errno_error(path, vmm::Fault::kHost);
+    while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EINTR) continue;
+        if (errno != EWOULDBLOCK) return vmm::errno_error(path + ": locking it", vmm::Fault::kHost);
+        return vmm::host_error(path + ": another process has this guest's move in hand");
+    }
+    return Records(std::move(lock), std::move(folder), side, vm);
+}
+
+Records::Records(vmm::Fd lock, std::string folder, Side side, const VmId& vm,
+                 format::FileCalls& calls)
+    : lock_(std::move(lock)),
+      folder_(std::move(folder)),
+      side_(side),
+      vm_(vm),
+      path_(folder_ + '/' + name_of_file(side, vm)),
+      calls_(&calls) {}
+
+Result<std::optional<Record>> Records::read() const {
+    const vmm::Fd file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (!file) {
+        if (errno == ENOENT) return std::optional<Record>{};
+        return vmm::errno_error(path_, vmm::Fault::kHost);
+    }
+    std::vector<std::byte> bytes(kMaxRecord + 1);
+    std::size_t size = 0;
+    while (size < bytes.size()) {
+        const ssize_t n = ::read(file.get(), &bytes[size], bytes.size() - size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return vmm::errno_error(path_ + ": reading it", vmm::Fault::kHost);
+        if (n == 0) break;
+        size += static_cast<std::size_t>(n);
+    }
+    bytes.resize(size);
+    if (size > kMaxRecord) return vmm::host_error(path_ + ": it is too long for a record");
+    auto record = decode_record(bytes);
+    if (!record) return vmm::host_error(path_ + ": " + record.error());
+    if (record->attempt.vm != vm_) return vmm::host_error(path_ + ": it is another guest's");
+    if (!belongs_to(record->state, side_)) {
+        return vmm::host_error(path_ + ": it is the other side's");
+    }
+    return std::optional<Record>(*std::move(record));
+}
+
+Records::Outcome Records::write(const Record& record) const {
+    if (record.attempt.vm != vm_ || !belongs_to(record.state, side_) ||
+        record.peer.size() > kMaxPeer) {
+        return {Event::kNotWritten, {vmm::Fault::kInternal, path_ + ": not a record of its own"}};
+    }
+    Watch watch(*calls_);
+    const auto written = write_file(path_, encode(record), watch);
+    if (written) return {};
+    return {watch.renamed ? Event::kMaybeWritten : Event::kNotWritten, written.error()};
+}
+
+Result<void> Records::erase() const {
+    const int folder = calls_->open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (folder < 0) return vmm::errno_error(folder_, vmm::Fault::kHost);
+    int failed = 0;
+    if (calls_->unlink(path_.c_str()) != 0 && errno != ENOENT) failed = errno;
+    if (failed == 0 && calls_->fsync(folder) != 0) failed = errno;
+    calls_->close(folder);
+    if (failed != 0) return vmm::errno_error(path_ + ": erasing it", vmm::Fault::kHost, failed);
+    return {};
+}
+
+}  // namespace migration

@@ -1,0 +1,73 @@
+// What each side of a move keeps on its disk: COMMIT at the source, OWN or ABORTED at the
+// destination. A record is one small file of one guest and one side; a newer one takes its place
+// whole or not at all. migration/ownership.h says when each is written and what it means.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "migration/format/atomic_file.h"
+#include "migration/ownership.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/result.h"
+
+namespace migration {
+
+struct Record {
+    Attempt attempt;
+    RecordState state = RecordState::kCommit;
+    // Who the other side is, as the transport knows it. It names the host and its folder of
+    // records: where there is no record, nothing was ever owned, which must not be asked elsewhere.
+    std::string peer;
+    bool operator==(const Record&) const = default;
+};
+
+std::vector<std::byte> encode(const Record& record);
+// The only bytes that a record has, or why these are none.
+vmm::Expected<Record, std::string> decode_record(std::span<const std::byte> bytes);
+
+class Records {
+  public:
+    // `folder` exists. Fails when another process speaks for this side of this guest: two that read
+    // the same records could give two answers.
+    static vmm::Result<Records> open(std::string folder, Side side, const VmId& vm);
+
+    // For whoever holds the lock, or needs none.
+    Records(vmm::Fd lock, std::string folder, Side side, const VmId& vm,
+            format::FileCalls& calls = format::system_file_calls());
+
+    // The same, by other calls.
+    Records with(format::FileCalls& calls) && {
+        calls_ = &calls;
+        return std::move(*this);
+    }
+
+    const std::string& path() const { return path_; }
+
+    // None, or one of this guest and this side. What is there and is no such thing is a failure: it
+    // may have been a promise.
+    vmm::Result<std::optional<Record>> read() const;
+
+    struct Outcome {
+        Event event = Event::kWritten;  // or kNotWritten, kMaybeWritten
+        vmm::Error error{};             // why not
+    };
+    Outcome write(const Record& record) const;
+
+    // When it succeeds, no power cut brings it back.
+    vmm::Result<void> erase() const;
+
+  private:
+    vmm::Fd lock_;
+    std::string folder_;
+    Side side_;
+    VmId vm_;
+    std::string path_;
+    format::FileCalls* calls_;
+};
+
+}  // namespace migration

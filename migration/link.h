@@ -1,0 +1,76 @@
+// A connection between the two sides of a move. Frames go over it, and between two of them the
+// guest itself, as it is written (docs/save-format.md): after the WELCOME to a BEGIN.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "migration/format/sink.h"
+#include "migration/ownership.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/result.h"
+
+namespace migration {
+
+// All hostile, from whoever is at the other end.
+struct Frame {
+    enum class Kind : std::uint32_t {
+        kBegin = 1,    // source: here comes a guest
+        kResume = 2,   // source: about an attempt that was begun on another link
+        kWelcome = 3,  // destination: go on
+        kRefused = 4,  // destination: not here, and nothing has come of it
+        kMessage = 5,  // what `message` says
+    };
+    Kind kind = Kind::kMessage;
+    Event message = Event::kCount;  // kPrepared to kDone, of a kMessage
+    Attempt attempt;
+    std::string text = {};  // for the operator: why
+    bool operator==(const Frame&) const = default;
+};
+
+inline constexpr std::size_t kMostText = 1024;
+// Longer text is cut.
+std::vector<std::byte> encode(const Frame& frame);
+
+class Link {
+  public:
+    // How long the other side may take for its next byte, or for taking ours.
+    static constexpr std::chrono::seconds kPatience{60};
+
+    // A connected stream socket. `peer`: what the operator calls the other side.
+    Link(vmm::Fd socket, std::string peer, std::chrono::milliseconds patience = kPatience);
+
+    int fd() const { return socket_.get(); }
+    const std::string& peer() const { return peer_; }
+    // A failure means that the link is lost: there is nothing to do with it but to let go of it.
+    vmm::Result<void> send(const Frame& frame);
+    vmm::Result<Frame> receive();
+
+    // Whether something has come that nobody has looked at yet, or the link's end has.
+    bool has_something() const;
+
+  private:
+    vmm::Result<void> read_exactly(std::span<std::byte> to);
+
+    vmm::Fd socket_;
+    std::string peer_;
+};
+
+// Where the guest is written to. The other side says nothing while it receives unless it cannot go
+// on: then neither do we.
+class HeededSink final : public format::StreamSink {
+  public:
+    explicit HeededSink(Link& link) : link_(link), sink_(link.fd(), link.peer()) {}
+    vmm::Result<void> append(std::span<const format::Piece> pieces) override;
+
+  private:
+    Link& link_;
+    format::FdSink sink_;
+};
+
+}  // namespace migration
