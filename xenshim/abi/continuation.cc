@@ -198,7 +198,9 @@ HowFar how_far(const Profile& profile, const Request& request, const ReadMember&
         case ContinuationClass::kUnshiftedCursor:
             out.done = decode_hvm_op(profile, request.args[0]).start;
             break;
-        case ContinuationClass::kPointerAndCount: out.left = request.args[rule.count_arg]; break;
+        case ContinuationClass::kPointerAndCount:
+            out.left = request.args[rule.count_arg] & UINT32_MAX;  // an unsigned int
+            break;
         case ContinuationClass::kStruct:
         case ContinuationClass::kNone:
         case ContinuationClass::kOtherSubOp:

@@ -90,6 +90,10 @@ GuestResult<void> allowed_until_45(std::uint32_t index, std::uint64_t value) {
     }
 }
 
+bool is_consoles(std::uint32_t index) {
+    return index == HVM_PARAM_CONSOLE_PFN || index == HVM_PARAM_CONSOLE_EVTCHN;
+}
+
 GuestResult<void> allowed(Rule rule) {
     switch (rule) {
         case Rule::kDenied: return refuse(XEN_EPERM);
@@ -103,14 +107,14 @@ GuestResult<void> allowed(Rule rule) {
 }  // namespace
 
 GuestResult<void> may_get_param(const Profile& profile, std::uint32_t index) {
+    if (profile.hides_console && is_consoles(index)) return refuse(XEN_EINVAL);
     if (!profile.since(4, 6)) return {};
     return allowed(get_rule(profile, index));
 }
 
 bool hides_missing_console(const Profile& profile, std::uint32_t index) {
     // XenServer: a driver must not take a console for there that is not.
-    return profile.legacy_windows &&
-           (index == HVM_PARAM_CONSOLE_PFN || index == HVM_PARAM_CONSOLE_EVTCHN);
+    return profile.legacy_windows && is_consoles(index);
 }
 
 GuestResult<void> may_set_param(const Profile& profile, std::uint32_t index, std::uint64_t value) {

@@ -40,6 +40,14 @@ struct Operation {
     Condition condition = Condition::kNone;
     // Where our answer to a guest is knowingly not Xen's: what, and why.
     std::string_view exception = {};
+    Release refused_until = 0;  // the first release that does it for a guest
+};
+
+// One whose number stands in the caller's memory: to a guest it is what the hypercall is.
+struct ToolOperation {
+    std::uint32_t hypercall;
+    std::uint32_t sub_op;
+    std::string_view name;
 };
 
 struct Hypercall {
@@ -51,12 +59,14 @@ struct Hypercall {
 
 std::span<const Hypercall> hypercall_names();  // by number
 std::span<const Operation> operations();       // by hypercall, then sub-op
+std::span<const ToolOperation> tool_operations();
 
 const Hypercall* find_hypercall(std::uint64_t number);
 // Nothing when no release ever had it.
 const Operation* find_operation(std::uint64_t hypercall, std::uint64_t sub_op);
 // What `operation` is to a guest under `profile`: kAbsent when it does not exist there.
 Standing standing_of(const Profile& profile, const Operation& operation);
+Standing standing_of(const Profile& profile, const Hypercall& hypercall);
 // What a cursor on memory_op's `op`, which has none, is refused with; nothing: it is ignored, or
 // the operation has one or looks for itself.
 std::optional<Errno> stray_cursor_refusal(const Profile& profile, std::uint64_t op);

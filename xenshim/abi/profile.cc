@@ -75,6 +75,7 @@ constexpr Profile kXen303 = {
     .hvm_memory_progress = Progress::kNone,
     .hvm_device_ops = true,
     .hvm_params = 9,
+    .hides_console = false,
     .legacy_windows = false,
     .evtchn_reset_continues = false,
     .multicall_continues_inside = false,
@@ -286,6 +287,7 @@ constexpr Profile xenserver(Profile p, std::string_view name, std::string_view e
 constexpr Profile kXenServer62 = [] {
     Profile p = xenserver(kXen41, "xenserver-6.2", ".5", true);
     p.ground = Ground::kInferred;
+    p.hides_console = true;
     return p;
 }();
 constexpr Profile kXenServer65 = [] {

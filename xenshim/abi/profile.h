@@ -101,6 +101,8 @@ struct Profile {
     // The device model's operations are hvm_ops (until 4.8), not dm_ops.
     bool hvm_device_ops;
     std::uint32_t hvm_params;  // HVM_NR_PARAMS
+    // Nobody is told where the console is (XenServer up to 6.2: xen-hvm-disable-console-params).
+    bool hides_console;
     // XenServer's patches for its old Windows drivers: hvm_op 0x102 and 0x103 and what they latch.
     bool legacy_windows;
 

@@ -25,10 +25,13 @@ MapSpace map_space_of(const Profile& profile, std::uint32_t number) {
     }
 }
 
+bool looks_for_nothing_left(const Profile& profile) {
+    // Not in 4.11's common/memory.c; in that of mid-2019, before 4.13.
+    return profile.since(4, 13);
+}
+
 GuestResult<void> may_end_at_cursor(const Profile& profile) {
-    // Seen so in 4.17 and 4.20; taken to be as old as 4.15, which no longer stops after the last
-    // element.
-    if (profile.since(4, 15)) return refuse(XEN_EILSEQ);
+    if (looks_for_nothing_left(profile)) return refuse(XEN_EILSEQ);
     return {};
 }
 
@@ -55,6 +58,23 @@ GuestResult<void> may_set_memory_map(const Profile& profile) {
 
 Errno pod_target_refusal(const Profile& profile) {
     return profile.since(4, 0) ? XEN_EPERM : XEN_EINVAL;
+}
+
+bool refuses_resource_unread(const Profile& profile) {
+    // XSA-334 brought the check to the top in 4.12 and later; 4.11 was not patched.
+    return profile.since(4, 12);
+}
+
+GuestResult<void> may_ask_for_resource(std::uint16_t domid, std::uint16_t own, std::uint32_t frames,
+                                       std::uint32_t pad, bool has_list) {
+    if (pad != 0) return refuse(XEN_EINVAL);
+    if (!has_list) {
+        if (frames != 0) return refuse(XEN_EINVAL);
+        return {};
+    }
+    if (frames > kMostResourceFrames) return refuse(XEN_E2BIG);
+    // It is about another domain, by its number: DOMID_SELF is nobody's.
+    return refuse(domid == 0 || domid == own ? XEN_EPERM : XEN_ESRCH);
 }
 
 GuestResult<void> may_translate_resource(const Profile& profile, std::uint32_t frames,

@@ -26,6 +26,9 @@ enum class MapSpace : std::uint8_t {
     kUnknown,
 };
 MapSpace map_space_of(const Profile& profile, std::uint32_t number);
+// Whether a call that has nothing left to do is told apart before anything else is judged: an
+// exchange then succeeds whoever's pages it is about.
+bool looks_for_nothing_left(const Profile& profile);
 // add_to_physmap_batch with a cursor at its end, which no preempted call has.
 GuestResult<void> may_end_at_cursor(const Profile& profile);
 // The most extents that increase_reservation and its like take from a caller of that width.
@@ -37,6 +40,13 @@ std::uint32_t most_map_entries(const Profile& profile);
 GuestResult<void> may_set_memory_map(const Profile& profile);
 // set_pod_target and get_pod_target, of the guest itself.
 Errno pod_target_refusal(const Profile& profile);
+// acquire_resource is refused before anything else is looked at, but for what a 32-bit caller's is
+// refused with while it is translated.
+bool refuses_resource_unread(const Profile& profile);
+// Where it is not: success is the answer to a question for the size, which anybody might ask.
+inline constexpr std::uint32_t kMostResourceFrames = 32;
+GuestResult<void> may_ask_for_resource(std::uint16_t domid, std::uint16_t own, std::uint32_t frames,
+                                       std::uint32_t pad, bool has_list);
 // What a 32-bit caller's acquire_resource is refused with while its list is translated; `start` is
 // its cursor.
 inline constexpr std::uint32_t kMostTranslatedFrames = 1020;

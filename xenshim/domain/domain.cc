@@ -15,18 +15,20 @@ Domain::Domain(Ports& ports, vmm::GuestMemory& memory, DomainConfig config)
       config_(std::move(config)),
       profile_(with_quirks(*config_.profile, config_.quirks)),
       quirks_{.mode = config_.quirks, .latched = false},
-      shared_info_(ports, config_.vcpus),
+      shared_info_(ports, memory, config_.vcpus),
       event_channels_(
-          ports, shared_info_,
+          ports, memory, shared_info_,
           {.vcpus = config_.vcpus, .max_port = config_.max_event_port, .domid = config_.domid}),
       physmap_(ports, memory, config_.memory),
-      memory_map_(config_.memory_map),
+      memory_map_(config_.memory_map, most_map_entries(profile_)),
       params_(profile_),
+      callback_line_(ports, shared_info_, params_, config_.interrupt_controllers),
       grants_(ports, memory, physmap_,
               {.max_frames = config_.max_grant_frames != 0 ? config_.max_grant_frames
                                                            : config_.profile->grant_frames,
                .domid = config_.domid}),
       grant_maps_(grants_, physmap_),
+      own_pages_(ports, memory, physmap_, grants_),
       vcpus_(config_.vcpus) {
     vcpus_[0].runstate.now.state = Runstate::kRunning;
     vcpus_[0].up = true;
@@ -54,6 +56,12 @@ void Domain::follow_shared_info() {
     }
 }
 
+void Domain::set_callback(std::uint64_t value) {
+    callback_ = value;
+    callback_line_.reroute();
+    ports_.callback_changed(value);
+}
+
 std::byte* Domain::guest_page(std::uint64_t gfn) const {
     return physmap_.is_mapped(gfn) ? memory_.page(gfn) : nullptr;
 }
@@ -74,7 +82,7 @@ GuestResult<void> Domain::register_vcpu_info(unsigned vcpu, std::uint64_t gfn,
     return {};
 }
 
-std::optional<std::uint64_t> Domain::run_timers(unsigned id, std::uint64_t now_ns) {
+std::optional<std::uint64_t> Domain::run_timers(unsigned id, std::uint64_t now_ns, bool asleep) {
     Timers& timers = vcpus_[id].timers;
     bool fire = false;
     std::uint64_t once = timers.singleshot_ns.load();
@@ -87,10 +95,13 @@ std::optional<std::uint64_t> Domain::run_timers(unsigned id, std::uint64_t now_n
     std::uint64_t next = 0;
     if (period != 0) {
         next = timers.next_periodic_ns.load();
-        if (next <= now_ns) {
+        if (next <= now_ns && asleep) {
+            next = now_ns + period;  // it stays due, and that is when to look again
+        } else if (next <= now_ns) {
             // One tick for all that were missed: the guest keeps its own count from the clock.
             next += ((now_ns - next) / period + 1) * period;
             timers.next_periodic_ns = next;
+            timers.last_periodic_ns = now_ns;
             fire = true;
         }
     }
@@ -210,6 +221,49 @@ void Domain::shutdown(std::uint8_t reason) {
         code = *shutdown_code_;
     }
     ports_.shutdown(code);
+}
+
+std::int64_t Domain::shutdown_by(unsigned vcpu, std::uint8_t reason) {
+    std::unique_lock lock(mutex_);
+    if (suspend_ == Suspend::kNone || shutdown_code_.value_or(reason) != SHUTDOWN_suspend) {
+        lock.unlock();
+        shutdown(reason);
+        return 0;
+    }
+    shutdown_code_.reset();  // Xen forgets it, too, when such a domain goes on
+    if (suspend_ == Suspend::kGivenUp) {
+        suspend_ = Suspend::kNone;
+        return kSuspendCancelled;
+    }
+    if (suspend_ == Suspend::kAsked) {
+        suspend_ = Suspend::kDone;
+        suspended_by_ = vcpu;
+    }  // else another vCPU has done it: this one stands still like all
+    lock.unlock();
+    ports_.suspend();
+    return 0;
+}
+
+void Domain::expect_suspend() {
+    const std::scoped_lock lock(mutex_);
+    suspend_ = Suspend::kAsked;
+}
+
+bool Domain::give_up_suspend() {
+    const std::scoped_lock lock(mutex_);
+    if (suspend_ == Suspend::kDone) return false;
+    suspend_ = Suspend::kGivenUp;
+    return true;
+}
+
+std::optional<unsigned> Domain::suspended() const {
+    const std::scoped_lock lock(mutex_);
+    return suspend_ == Suspend::kDone ? std::optional(suspended_by_) : std::nullopt;
+}
+
+void Domain::go_on_here() {
+    const std::scoped_lock lock(mutex_);
+    suspend_ = Suspend::kNone;
 }
 
 void Domain::vcpu_down(unsigned id) {

@@ -12,11 +12,14 @@
 
 #include "vmm/memory/guest_memory.h"
 #include "xenshim/abi/profile.h"
+#include "xenshim/domain/callback_line.h"
+#include "xenshim/domain/domain_state.h"
 #include "xenshim/domain/event_channels.h"
 #include "xenshim/domain/grant_maps.h"
 #include "xenshim/domain/grant_table.h"
 #include "xenshim/domain/legacy_quirks.h"
 #include "xenshim/domain/memory_map.h"
+#include "xenshim/domain/own_pages.h"
 #include "xenshim/domain/params.h"
 #include "xenshim/domain/physmap.h"
 #include "xenshim/domain/ports.h"
@@ -31,7 +34,7 @@ struct DomainConfig {
     std::uint32_t max_event_port = 1023;
     std::uint32_t max_grant_frames = 0;  // 0: the profile's
     std::array<std::uint8_t, 16> uuid{};
-    MemoryMap::State memory_map;
+    MemoryMap::Entries memory_map;
     Physmap::Accounts memory{};
     QuirkMode quirks = QuirkMode::kAuto;
     // The guest may call the device model's operations, on itself (for testing: on Xen only the
@@ -45,9 +48,16 @@ struct DomainConfig {
 // Timers of one vCPU, in system time; 0: off. Changed only by the thread that runs the vCPU, but
 // for stop_periodic_timer, which any vCPU may ask for.
 struct Timers {
+    static constexpr std::uint64_t kShortestPeriodNs = 1'000'000;
+    // Beyond this, Xen's arithmetic on periods would overflow (STIME_DELTA_MAX).
+    static constexpr std::uint64_t kLongestPeriodNs = (std::uint64_t{1} << 62) - 1;
+
     std::atomic<std::uint64_t> singleshot_ns{0};
     std::atomic<std::uint64_t> period_ns{0};
     std::atomic<std::uint64_t> next_periodic_ns{0};
+    // Its last tick, which the next one follows by a period at least, also if it is set anew in
+    // between. Not moved with the domain: as on Xen, the first tick on another host comes at once.
+    std::atomic<std::uint64_t> last_periodic_ns{0};
 };
 
 // An area that the guest shows us twice: while it has one by physical address, the one by linear
@@ -68,7 +78,7 @@ struct Runstate {
     std::array<std::uint64_t, 4> time_ns{};
 };
 struct RunstateAccount {
-    std::mutex mutex;  // guards the rest, and writing the area
+    mutable std::mutex mutex;  // guards the rest, and writing the area
     Runstate now;
     SharedArea area;
     bool linear_is_64bit = true, physical_is_64bit = true;  // the layout: the registrant's
@@ -91,6 +101,7 @@ struct DomainVcpu {
 
 class Domain {
   public:
+    using State = DomainState;
     Domain(Ports& ports, vmm::GuestMemory& memory, DomainConfig config);
 
     const DomainConfig& config() const { return config_; }
@@ -103,8 +114,10 @@ class Domain {
     Physmap& physmap() { return physmap_; }
     MemoryMap& memory_map() { return memory_map_; }
     Params& params() { return params_; }
+    CallbackLine& callback_line() { return callback_line_; }
     GrantTable& grants() { return grants_; }
     GrantMaps& grant_maps() { return grant_maps_; }
+    OwnPages& own_pages() { return own_pages_; }
     DomainVcpu& vcpu(unsigned id) { return vcpus_[id]; }
     unsigned vcpus() const { return config_.vcpus; }
 
@@ -119,17 +132,23 @@ class Domain {
     // The guest's memory at `gfn`, for structures that it shares with us for long; null when
     // nothing is there. The pointer stays good whatever becomes of the gfn (guest_memory.h).
     std::byte* guest_page(std::uint64_t gfn) const;
+    NamedPage named_page(std::uint64_t gfn) const { return {gfn, guest_page(gfn)}; }
 
     // shared_info can be moved, given back, populated over and displaced, by a frame or by a grant
     // that is mapped: whichever it was, the clock and KVM must not go on writing to where it used
     // to be. Tells the machine, if it has not heard yet.
     void follow_shared_info();
 
+    // HVM_PARAM_CALLBACK_IRQ takes effect. It may have been recorded without (hvm_op.cc).
+    void set_callback(std::uint64_t value);
+
     // VCPUOP_register_vcpu_info.
     GuestResult<void> register_vcpu_info(unsigned vcpu, std::uint64_t gfn, std::uint32_t offset);
 
-    // Fires what is due for this vCPU and says when the next timer is; its own thread only.
-    std::optional<std::uint64_t> run_timers(unsigned vcpu, std::uint64_t now_ns);
+    // Fires what is due for this vCPU and says when the next timer is; its own thread only. A vCPU
+    // that is `asleep` gets no periodic tick: it stays due until the vCPU is awake.
+    std::optional<std::uint64_t> run_timers(unsigned vcpu, std::uint64_t now_ns,
+                                            bool asleep = false);
 
     // The vCPU changes to `state` now; its area is told.
     void set_runstate(unsigned vcpu, Runstate::State state);
@@ -150,6 +169,29 @@ class Domain {
     // A vCPU goes down; the last one takes the domain with it (power-off).
     void vcpu_down(unsigned vcpu);
 
+    // ---- suspended as Xen's toolstack does it (xen-abi.md 7.6) ----------------------------------
+
+    // What SCHEDOP_shutdown(suspend) returns to a guest that goes on where it was. To one that goes
+    // on elsewhere it returns 0.
+    static constexpr std::int64_t kSuspendCancelled = 1;
+    // SCHEDOP_shutdown by this vCPU, and what it returns.
+    std::int64_t shutdown_by(unsigned vcpu, std::uint8_t reason);
+    // The guest was asked to suspend itself: when it does, it stands still instead of ending.
+    void expect_suspend();
+    // Nobody waits for that any more. A guest that does it all the same, for it may be about to, is
+    // told that it was cancelled. False: it has done it already.
+    bool give_up_suspend();
+    // Which vCPU did it; nothing: the guest is not suspended.
+    std::optional<unsigned> suspended() const;
+    // A guest that is suspended goes on here. That vCPU's call is to return kSuspendCancelled.
+    void go_on_here();
+    // A guest that is suspended goes on here as in the new domain that Xen's toolstack makes for
+    // it: event channels, the callback, vcpu_infos, areas and timers are what a new domain has, for
+    // the guest makes its own again and would be refused. What a guest can do twice stays: its
+    // memory map, its grants, the width of shared_info. When the domain was adopted and the chips
+    // are there, before tell_machine(); `now_ns`: the guest's clock.
+    void begin_anew(std::uint64_t now_ns);
+
     struct Watchdog {
         bool in_use = false;
         std::uint64_t deadline_ns = 0;
@@ -161,7 +203,24 @@ class Domain {
     // True when a watchdog's time is over.
     bool watchdog_expired(std::uint64_t now_ns);
 
+    // ---- saved and restored (domain_saved.cc) ---------------------------------------------------
+
+    // What is here and in none of the components, which have states of their own. Those are adopted
+    // before; the order is: the quirks, the parameters, the memory map, the physical memory map,
+    // the grants, our own pages, shared_info, the event channels, this.
+    State snapshot() const;
+    vmm::Expected<void, std::string> adopt(const State& state);
+    // Then the machine hears what it would have heard by now, had the guest asked for all of it
+    // here, but for the timers (each vCPU's thread looks at its own) and for what vCPUs do. Upcalls
+    // that are pending are raised again: what was on its way to a vCPU is not saved.
+    void tell_machine();
+    // In how many places it has been: the next one is counted once its state is adopted there.
+    // While no vCPU runs.
+    std::uint32_t incarnation() const { return incarnation_; }
+    void count_incarnation() { ++incarnation_; }
+
   private:
+    vmm::Expected<void, std::string> check(const State& state) const;
     void write_runstate_locked(const RunstateAccount& account);
 
     Ports& ports_;
@@ -174,13 +233,19 @@ class Domain {
     Physmap physmap_;
     MemoryMap memory_map_;
     Params params_;
+    CallbackLine callback_line_;
     GrantTable grants_;
     GrantMaps grant_maps_;
+    OwnPages own_pages_;
     std::vector<DomainVcpu> vcpus_;
-    std::mutex mutex_;  // guards shutdown_code_, watchdogs_ and the registration of vcpu_info
+    mutable std::mutex mutex_;  // guards the next four, and the registration of vcpu_info
     std::optional<std::uint8_t> shutdown_code_;
+    Suspend suspend_ = Suspend::kNone;
+    unsigned suspended_by_ = 0;
     std::array<Watchdog, 2> watchdogs_;
     std::atomic<bool> runstate_update_flag_{false};
+    std::atomic<std::uint64_t> callback_{0};  // in force
+    std::uint32_t incarnation_ = 1;
     std::mutex telling_;                                   // of shared_info's place
     std::atomic<std::uint64_t> shared_info_told_{kNoGfn};  // changed with telling_ held
 };

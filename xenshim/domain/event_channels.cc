@@ -8,11 +8,15 @@ namespace xenshim {
 
 using namespace abi;
 
-EventChannels::EventChannels(Ports& ports, SharedInfo& shared_info, Limits limits)
-    : ports_(ports), shared_info_(shared_info), limits_(limits), virqs_(limits.vcpus) {
-    const Port most = std::min(limits_.max_port, kFifoPorts - 1) / kBucket + 1;
-    buckets_.reserve(most);
-    buckets_with_free_.resize((most + 63) / 64);
+EventChannels::EventChannels(Ports& ports, vmm::GuestMemory& memory, SharedInfo& shared_info,
+                             Limits limits)
+    : ports_(ports),
+      memory_(memory),
+      shared_info_(shared_info),
+      limits_(limits),
+      virqs_(limits.vcpus) {
+    buckets_.reserve(most_buckets());
+    buckets_with_free_.resize((most_buckets() + 63) / 64);
     static_cast<void>(add_bucket_locked());  // at start there is memory
     buckets_[0]->free &= ~std::uint64_t{1};  // port 0 is nobody's
 }
@@ -366,12 +370,12 @@ bool EventChannels::pending_locked(Port port) const {
 // ---- FIFO ---------------------------------------------------------------------------------------
 
 GuestResult<void> EventChannels::init_control(std::uint32_t vcpu, std::uint32_t offset,
-                                              std::byte* page) {
+                                              NamedPage page) {
     if (vcpu >= limits_.vcpus) return refuse(XEN_ENOENT);
     if (offset > vmm::kPageSize - kFifoControlBlockBytes) return refuse(XEN_EINVAL);
     if (offset % sizeof(std::uint64_t) != 0) return refuse(XEN_EINVAL);
     const std::scoped_lock lock(mutex_);
-    if (page == nullptr) return refuse(XEN_EINVAL);
+    if (page.host == nullptr) return refuse(XEN_EINVAL);
     if (fifo_) {
         if (fifo_->has_control_block(vcpu)) return refuse(XEN_EINVAL);
     } else {
@@ -388,18 +392,18 @@ GuestResult<void> EventChannels::init_control(std::uint32_t vcpu, std::uint32_t 
         }
         fifo_ = std::move(fifo);
     }
-    fifo_->set_control_block(vcpu, page + offset);
+    fifo_->set_control_block(vcpu, page, offset);
     return {};
 }
 
-GuestResult<void> EventChannels::expand_array(std::byte* page) {
+GuestResult<void> EventChannels::expand_array(NamedPage page) {
     std::vector<bool> raise(limits_.vcpus);
     {
         const std::scoped_lock lock(mutex_);
         if (!fifo_) return refuse(XEN_EOPNOTSUPP);
         const Port first = fifo_->words();
         if (first >= kFifoPorts) return refuse(XEN_ENOSPC);
-        if (page == nullptr) return refuse(XEN_EINVAL);
+        if (page.host == nullptr) return refuse(XEN_EINVAL);
         fifo_->add_page(page);
         const Port end = std::min(first + kFifoWordsPerPage, table_end());
         for (Port port = first; port < end; ++port) {

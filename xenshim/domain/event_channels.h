@@ -6,6 +6,7 @@
 // and the FIFO queues; it is not held while an upcall is raised or a backend is told.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -15,10 +16,12 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "xenshim/abi/errno.h"
 #include "xenshim/abi/numbers.h"
+#include "xenshim/domain/event_channels_state.h"
 #include "xenshim/domain/fifo_events.h"
 #include "xenshim/domain/ports.h"
 #include "xenshim/domain/shared_info.h"
@@ -27,12 +30,13 @@ namespace xenshim {
 
 class EventChannels {
   public:
+    using State = EventChannelsState;
     struct Limits {
         unsigned vcpus = 1;
         std::uint32_t max_port = 1023;  // the highest port number that may be allocated
         std::uint16_t domid = 1;
     };
-    EventChannels(Ports& ports, SharedInfo& shared_info, Limits limits);
+    EventChannels(Ports& ports, vmm::GuestMemory& memory, SharedInfo& shared_info, Limits limits);
 
     // ---- what the guest may ask -----------------------------------------------------------------
     GuestResult<Port> alloc_unbound(std::uint16_t remote);
@@ -54,10 +58,9 @@ class EventChannels {
     // The same in one go, whatever else is under way: Xen before XSA-344.
     void reset();
 
-    // ---- FIFO. `page` is the guest's RAM at the gfn that it named; null: there is none
-    // -----------
-    GuestResult<void> init_control(std::uint32_t vcpu, std::uint32_t offset, std::byte* page);
-    GuestResult<void> expand_array(std::byte* page);
+    // ---- FIFO -----------------------------------------------------------------------------------
+    GuestResult<void> init_control(std::uint32_t vcpu, std::uint32_t offset, NamedPage page);
+    GuestResult<void> expand_array(NamedPage page);
     GuestResult<void> set_priority(Port port, std::uint32_t priority);
     bool is_fifo() const;
 
@@ -86,6 +89,16 @@ class EventChannels {
     void mark_all(unsigned vcpu);
     // Number of vCPUs in SCHEDOP_poll: set before looking at the ports.
     std::atomic<unsigned> pollers{0};
+
+    // ---- saved and restored (event_channels_saved.cc) -------------------------------------------
+    State snapshot() const;
+    // When as many backends were attached as the state's VM had, in the same order: each finds its
+    // remote port bound as it was, also when the guest bound another one to it. After the physical
+    // memory map was adopted, for the pages are looked up. Raises nothing.
+    vmm::Expected<void, std::string> adopt(const State& state);
+    // As of a domain that is new: no port but those of the backends, which get the first ones in the
+    // order in which they were attached, and the 2-level ABI. While no vCPU runs.
+    void begin_anew();
 
   private:
     struct Channel {
@@ -134,8 +147,18 @@ class EventChannels {
     int set_pending_locked(Port port);
     void act(int vcpu, bool newly_pending);
     static bool is_global(std::uint32_t virq);
+    std::size_t most_buckets() const {
+        return std::size_t{std::min(limits_.max_port, kFifoPorts - 1)} / kBucket + 1;
+    }
+    std::optional<EventChannelState> saved_locked(const Channel& channel) const;
+    vmm::Expected<void, std::string> check_locked(const State& state) const;
+    vmm::Expected<void, std::string> check_channel_locked(const State& state, Port port) const;
+    vmm::Expected<void, std::string> check_bindings_locked(const State& state) const;
+    // A channel that stands at its place is bound to what it says that it is bound to.
+    void bind_locked(Port port);
 
     Ports& ports_;
+    vmm::GuestMemory& memory_;
     SharedInfo& shared_info_;
     const Limits limits_;
     mutable std::mutex mutex_;

@@ -1,5 +1,7 @@
 #include "xenshim/domain/fifo_events.h"
 
+#include "xenshim/domain/event_channels_state.h"
+
 namespace xenshim {
 namespace {
 
@@ -97,6 +99,71 @@ bool FifoEvents::is_pending(Port port) const {
 
 bool FifoEvents::is_linked(Port port) const {
     return port < words() && (word(port).load() & kLinked) != 0;
+}
+
+// ---- saved and restored -------------------------------------------------------------------------
+
+FifoEventsState FifoEvents::snapshot() const {
+    FifoEventsState state{.vcpus = {}, .array = gfns_};
+    for (const Vcpu& vcpu : vcpus_) {
+        FifoVcpuState& saved = state.vcpus.emplace_back();
+        if (vcpu.block != nullptr) saved.block = vcpu.block_gpa;
+        saved.tails = vcpu.tails;
+    }
+    return state;
+}
+
+// Any gfn will do: what is there is the guest's, or nothing.
+vmm::Expected<void, std::string> FifoEvents::check(const FifoEventsState& state, unsigned vcpus) {
+    if (state.vcpus.size() != vcpus) {
+        return vmm::Failure{"vcpus: " + std::to_string(state.vcpus.size()) + " of them, not " +
+                            std::to_string(vcpus)};
+    }
+    if (state.array.size() > kFifoPorts / kFifoWordsPerPage) {
+        return vmm::Failure{"array: words for more ports than there can be"};
+    }
+    const std::size_t words = state.array.size() * kFifoWordsPerPage;
+    bool any = false;
+    for (std::size_t i = 0; i < state.vcpus.size(); ++i) {
+        const FifoVcpuState& vcpu = state.vcpus[i];
+        const auto refused = [&](const char* why) {
+            return vmm::Failure{"vcpus: " + std::to_string(i) + ": " + why};
+        };
+        if (vcpu.block) {
+            any = true;
+            const std::uint64_t offset = vmm::Gpa{*vcpu.block}.offset();
+            if (offset > vmm::kPageSize - kFifoControlBlockBytes ||
+                offset % sizeof(std::uint64_t) != 0) {
+                return refused("block: no control block can be there");
+            }
+        }
+        for (const Port tail : vcpu.tails) {
+            if (tail == 0) continue;
+            if (!vcpu.block) return refused("tails: a queue, and no control block");
+            if (tail >= words) return refused("tails: a port without a word");
+        }
+    }
+    if (!any) return vmm::Failure{"vcpus: none has a control block"};
+    return {};
+}
+
+NamedPage FifoEvents::find(std::uint64_t gfn, const vmm::GuestMemory& memory) {
+    if (std::byte* host = memory.kept_page(gfn)) return {gfn, host};
+    return {gfn, gone_.emplace_back(std::make_unique<Page>())->data()};
+}
+
+FifoEvents::FifoEvents(const FifoEventsState& state, const vmm::GuestMemory& memory)
+    : vcpus_(state.vcpus.size()) {
+    for (const std::uint64_t gfn : state.array) {
+        add_page(find(gfn, memory));
+    }
+    for (unsigned i = 0; i < vcpus_.size(); ++i) {
+        const FifoVcpuState& saved = state.vcpus[i];
+        vcpus_[i].tails = saved.tails;
+        if (!saved.block) continue;
+        const vmm::Gpa block{*saved.block};
+        set_control_block(i, find(block.gfn(), memory), static_cast<std::uint32_t>(block.offset()));
+    }
 }
 
 }  // namespace xenshim

@@ -19,11 +19,24 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
+
+#include "vmm/base/result.h"
+#include "vmm/memory/guest_memory.h"
 
 namespace xenshim {
 
+struct FifoEventsState;
+
 using Port = std::uint32_t;
+
+// A page of the guest's RAM as it named it, and where it is; null: there is none.
+struct NamedPage {
+    std::uint64_t gfn = 0;
+    std::byte* host = nullptr;
+};
 
 // public/event_channel.h.
 inline constexpr unsigned kFifoPriorities = 16;  // 0 is served first
@@ -47,10 +60,16 @@ class FifoEvents {
     };
 
     bool has_control_block(unsigned vcpu) const { return vcpus_[vcpu].block != nullptr; }
-    void set_control_block(unsigned vcpu, std::byte* block) { vcpus_[vcpu].block = block; }
+    void set_control_block(unsigned vcpu, NamedPage page, std::uint32_t offset) {
+        vcpus_[vcpu].block = page.host + offset;
+        vcpus_[vcpu].block_gpa = vmm::gfn_to_gpa(page.gfn).value + offset;
+    }
     // The array of words: the ports below words() have one.
     Port words() const { return static_cast<Port>(pages_.size()) * kFifoWordsPerPage; }
-    void add_page(std::byte* page) { pages_.push_back(page); }
+    void add_page(NamedPage page) {
+        pages_.push_back(page.host);
+        gfns_.push_back(page.gfn);
+    }
 
     // Marks `port` pending and links it unless it is masked, linked already, or the vCPU has no
     // control block. True: an upcall is due.
@@ -62,17 +81,28 @@ class FifoEvents {
     // Still in a queue: the number may not be given out again.
     bool is_linked(Port port) const;
 
+    FifoEventsState snapshot() const;
+    static vmm::Expected<void, std::string> check(const FifoEventsState& state, unsigned vcpus);
+    // From a state that was checked.
+    FifoEvents(const FifoEventsState& state, const vmm::GuestMemory& memory);
+
   private:
+    using Page = std::array<std::byte, vmm::kPageSize>;
     struct Vcpu {
         std::byte* block = nullptr;
+        std::uint64_t block_gpa = 0;
         std::array<Port, kFifoPriorities> tails{};  // 0: empty
     };
 
     std::atomic_ref<std::uint32_t> word(Port port) const;
     bool link_behind(Port tail, Port port) const;
+    NamedPage find(std::uint64_t gfn, const vmm::GuestMemory& memory);
 
     std::vector<Vcpu> vcpus_;
     std::vector<std::byte*> pages_;
+    std::vector<std::uint64_t> gfns_;  // of pages_
+    // In place of pages that had gone when a state was adopted, one for each: nobody sees them.
+    std::vector<std::unique_ptr<Page>> gone_;
 };
 
 }  // namespace xenshim

@@ -1,5 +1,8 @@
 #include "xenshim/domain/grant_maps.h"
 
+#include <algorithm>
+#include <map>
+
 #include "vmm/memory/address.h"
 
 namespace xenshim {
@@ -103,6 +106,82 @@ GrantStatus GrantMaps::unmap(std::uint32_t handle, std::uint64_t host_addr) {
     }
     grants_.unmap_self(mapping.ref, (mapping.flags & GNTMAP_readonly) != 0);
     return GNTST_okay;
+}
+
+GrantMaps::State GrantMaps::snapshot() const {
+    const std::scoped_lock lock(mutex_);
+    State state{.handles = static_cast<std::uint32_t>(mappings_.size()),
+                .mappings = {},
+                .free = {free_.begin(), free_.end()}};
+    for (std::uint32_t handle = 0; handle < state.handles; ++handle) {
+        const Mapping& mapping = mappings_[handle];
+        if (mapping.flags == 0) continue;
+        state.mappings.push_back({.handle = handle,
+                                  .ref = mapping.ref,
+                                  .own_page = grants_.own_page_of(mapping.ref),
+                                  .readonly = (mapping.flags & GNTMAP_readonly) != 0});
+    }
+    return state;
+}
+
+std::string GrantMaps::refusal(const State& state) const {
+    if (state.handles % kPerFrame != 0 || state.handles / kPerFrame > max_frames_) {
+        return "handles: " + std::to_string(state.handles) + " are no number of frames up to " +
+               std::to_string(max_frames_);
+    }
+    std::vector<bool> seen(state.handles);
+    struct Uses {
+        std::uint32_t own_page = 0;
+        std::uint32_t readers = 0, writers = 0;
+    };
+    std::map<std::uint32_t, Uses> uses;  // by reference
+    const std::vector<std::uint32_t> pages = physmap_.adopted_pages();
+    for (std::size_t i = 0; i < state.mappings.size(); ++i) {
+        const GrantMappingState& mapping = state.mappings[i];
+        const std::string which = "mappings[" + std::to_string(i) + "].";
+        if (mapping.handle >= state.handles) return which + "handle: there is no such one";
+        if (i != 0 && mapping.handle <= state.mappings[i - 1].handle) {
+            return which + "handle: out of order";
+        }
+        seen[mapping.handle] = true;
+        if (mapping.ref >= grants_.entries()) return which + "ref: there is no such entry";
+        if (grants_.in_use(mapping.ref)) return which + "ref: domain 0 has it in use";
+        if (!std::binary_search(pages.begin(), pages.end(), mapping.own_page)) {
+            return which + "own_page: no grant's page";
+        }
+        Uses& of = uses.try_emplace(mapping.ref, Uses{.own_page = mapping.own_page}).first->second;
+        if (of.own_page != mapping.own_page) return which + "own_page: not the entry's";
+        if (++(mapping.readonly ? of.readers : of.writers) > GrantTable::kMostUses) {
+            return which + "ref: mapped too often";
+        }
+    }
+    for (std::size_t i = 0; i < state.free.size(); ++i) {
+        const std::string which = "free[" + std::to_string(i) + "]: ";
+        if (state.free[i] >= state.handles) return which + "there is no such handle";
+        if (seen[state.free[i]]) return which + "that handle is mapped, or free already";
+        seen[state.free[i]] = true;
+    }
+    if (state.free.size() + state.mappings.size() != state.handles) {
+        return "free: a handle is neither mapped nor free";
+    }
+    if (state.handles != 0 && state.free.empty()) return "free: one is always left over";
+    return {};
+}
+
+vmm::Expected<void, std::string> GrantMaps::adopt(const State& state) {
+    if (const std::string why = refusal(state); !why.empty()) return vmm::Failure{why};
+    const std::scoped_lock lock(mutex_);
+    mappings_.assign(state.handles, {});
+    free_.assign(state.free.begin(), state.free.end());
+    for (const GrantMappingState& mapping : state.mappings) {
+        const std::uint32_t readonly = mapping.readonly ? GNTMAP_readonly : 0;
+        mappings_[mapping.handle] = {
+            .ref = mapping.ref,
+            .domid = grants_.domid(),
+            .flags = static_cast<std::uint16_t>(GNTMAP_host_map | readonly)};
+        grants_.retake_self(mapping.ref, mapping.readonly, mapping.own_page);
+    }
+    return {};
 }
 
 }  // namespace xenshim

@@ -10,8 +10,11 @@
 #include <deque>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
+#include "vmm/base/result.h"
+#include "xenshim/domain/grant_state.h"
 #include "xenshim/domain/grant_table.h"
 #include "xenshim/domain/physmap.h"
 
@@ -51,9 +54,16 @@ class GrantMaps {
     std::uint32_t handles() const;
     Mapping mapping(std::uint32_t handle) const;
 
+    using State = GrantMapsState;
+    // While no vCPU runs.
+    State snapshot() const;
+    // After the physmap and the grant table, of which it counts the guest's uses again.
+    vmm::Expected<void, std::string> adopt(const State& state);
+
   private:
     std::optional<std::uint32_t> take_handle();
     void give_handle(std::uint32_t handle);
+    std::string refusal(const State& state) const;
 
     GrantTable& grants_;
     Physmap& physmap_;

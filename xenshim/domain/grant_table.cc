@@ -146,19 +146,7 @@ GrantStatus GrantTable::lock_all(std::uint32_t chunks, std::vector<std::uint32_t
     const std::uint32_t count = chunks * kEntriesPerChunk;
     words->reserve(count);
     for (std::uint32_t ref = 0; ref < count; ++ref) {
-        Active& a = active(ref);
-        unsigned round = 0;
-        std::uint32_t word = a.word.load(std::memory_order_relaxed);
-        for (;;) {
-            if ((word & kBusy) == 0 &&
-                a.word.compare_exchange_weak(word, word | kBusy, std::memory_order_acquire)) {
-                break;
-            }
-            if ((word & kBusy) != 0) {
-                wait_a_little(round);
-                word = a.word.load(std::memory_order_relaxed);
-            }
-        }
+        const std::uint32_t word = take_record(active(ref));
         words->push_back(word);
         if (word != 0 && ref >= GNTTAB_NR_RESERVED_ENTRIES) return GNTST_eagain;
     }
@@ -268,6 +256,21 @@ GrantTable::Active* GrantTable::lock(std::uint32_t ref, std::uint32_t* word, Gra
     *word = now;
     *status = GNTST_okay;
     return &a;
+}
+
+std::uint32_t GrantTable::take_record(Active& a) {
+    unsigned round = 0;
+    std::uint32_t word = a.word.load(std::memory_order_relaxed);
+    for (;;) {
+        if ((word & kBusy) == 0 &&
+            a.word.compare_exchange_weak(word, word | kBusy, std::memory_order_acquire)) {
+            return word;
+        }
+        if ((word & kBusy) != 0) {
+            wait_a_little(round);
+            word = a.word.load(std::memory_order_relaxed);
+        }
+    }
 }
 
 std::uint16_t GrantTable::flags_of(std::uint32_t ref) {
@@ -538,19 +541,15 @@ GrantTable::SelfMapping GrantTable::map_self(std::uint32_t ref, bool readonly,
         status = GNTST_eagain;  // a copy is going on, from where the page still is
     }
     auto shown = Physmap::Shown::kDone;
+    const MemType type = readonly ? MemType::kRamRo : MemType::kRamRw;  // p2m_grant_map_{ro,rw}
     if (status == GNTST_okay && at && word == 0) {
         std::uint32_t own_page = 0;
-        shown = physmap_.adopt(snapshot.frame, *at, &own_page);
+        shown = physmap_.adopt(snapshot.frame, *at, &own_page, type);
         if (shown == Physmap::Shown::kDone) {
-            a->domid = config_.domid;
-            a->sub_page = false;
-            a->start = 0;
-            a->length = vmm::kPageSize;
-            a->own_page = static_cast<std::uint16_t>(own_page);
-            a->page = ports_.own_page(own_page);
+            show_own(*a, own_page);
         }
     } else if (status == GNTST_okay && at) {
-        shown = physmap_.show_adopted(a->own_page, *at);
+        shown = physmap_.show_adopted(a->own_page, *at, type);
     }
     if (shown != Physmap::Shown::kDone) status = GNTST_general_error;
     if (status == GNTST_okay && cached) status = GNTST_general_error;
@@ -561,6 +560,22 @@ GrantTable::SelfMapping GrantTable::map_self(std::uint32_t ref, bool readonly,
     }
     unlock(*a, word);
     return {status, shown == Physmap::Shown::kGrantThere};
+}
+
+void GrantTable::show_own(Active& a, std::uint32_t own_page) {
+    a.domid = config_.domid;
+    a.sub_page = false;
+    a.start = 0;
+    a.length = vmm::kPageSize;
+    a.own_page = static_cast<std::uint16_t>(own_page);
+    a.page = ports_.own_page(own_page);
+}
+
+void GrantTable::retake_self(std::uint32_t ref, bool readonly, std::uint32_t own_page) {
+    Active& a = active(ref);
+    const std::uint32_t word = take_record(a);
+    if (word == 0 && physmap_.hold_adopted(own_page)) show_own(a, own_page);
+    unlock(a, word + counter(readonly));
 }
 
 void GrantTable::unmap_self(std::uint32_t ref, bool readonly) {
@@ -646,7 +661,7 @@ std::uint32_t GrantTable::offer(std::byte* page, bool readonly) {
     const std::scoped_lock lock(mutex_);
     for (std::uint32_t ref = GNTTAB_NR_RESERVED_ENTRIES; ref < kOffers; ++ref) {
         Offer& o = offers_[ref];
-        if (o.uses.load(std::memory_order_acquire) != 0) continue;
+        if (o.uses.load(std::memory_order_acquire) != 0 || o.awaited) continue;
         o.page = page;
         o.readonly = readonly;
         o.uses.store(kOfferTaken, std::memory_order_release);
@@ -681,6 +696,119 @@ GrantStatus GrantTable::hold_offer(std::uint32_t ref, bool readonly, Held* held)
 
 void GrantTable::release_offer(std::uint32_t ref) {
     offers_[ref].uses.fetch_sub(1, std::memory_order_release);
+}
+
+// ---- saved and restored -------------------------------------------------------------------------
+
+GrantTable::State GrantTable::snapshot() const {
+    const std::scoped_lock lock(mutex_);
+    State state{.version = version(), .frames = frames(), .backend_uses = {}, .offers = {}};
+    for (std::uint32_t ref = 0; ref < entries(); ++ref) {
+        Active& a = active(ref);
+        if (a.word.load(std::memory_order_relaxed) == 0) continue;
+        const std::uint32_t word = take_record(a);
+        // Backends alone pin; what the toolstack seeded is made again.
+        if (a.pinned) state.backend_uses.push_back({ref, a.gfn, (word & kWriters) != 0});
+        unlock(a, word);
+    }
+    for (std::uint32_t ref = 0; ref < kOffers; ++ref) {
+        const Offer& o = offers_[ref];
+        if (o.awaited || o.uses.load() != 0) state.offers.push_back({ref, o.readonly});
+    }
+    return state;
+}
+
+std::string GrantTable::refusal(const State& state) const {
+    if (state.version != 1 && state.version != 2) return "version: neither 1 nor 2";
+    if (state.frames == 0 || state.frames > config_.max_frames) {
+        return "frames: " + std::to_string(state.frames) + ", there may be " +
+               std::to_string(config_.max_frames);
+    }
+    const std::uint32_t count = state.frames * per_frame(state.version);
+    for (std::size_t i = 0; i < state.backend_uses.size(); ++i) {
+        const auto& [ref, gfn, writes] = state.backend_uses[i];
+        const std::string which = "backend_uses[" + std::to_string(i) + "].";
+        if (ref >= count) return which + "ref: there is no such entry";
+        if (i != 0 && ref <= state.backend_uses[i - 1].ref) return which + "ref: out of order";
+        // The fresh table has nothing but what was seeded, in its first frame.
+        const bool seeded = ref < kEntriesPerChunk && active(ref).word.load() != 0;
+        if (seeded && active(ref).gfn != gfn) return which + "gfn: not what the toolstack granted";
+    }
+    for (std::size_t i = 0; i < state.offers.size(); ++i) {
+        const std::uint32_t ref = state.offers[i].ref;
+        const std::string which = "offers[" + std::to_string(i) + "].";
+        if (ref < GNTTAB_NR_RESERVED_ENTRIES || ref >= kOffers) {
+            return which + "ref: there is no such entry";
+        }
+        if (i != 0 && ref <= state.offers[i - 1].ref) return which + "ref: out of order";
+        const Offer& o = offers_[ref];
+        if (o.awaited || o.uses.load() != 0) return which + "ref: offered already";
+    }
+    return {};
+}
+
+vmm::Expected<void, std::string> GrantTable::adopt(const State& state) {
+    const std::scoped_lock lock(mutex_);
+    if (const std::string why = refusal(state); !why.empty()) return vmm::Failure{why};
+    // Also what the guest has given back since: it is there for as long as it is held.
+    std::vector<std::byte*> pages;
+    for (const GrantUseState& use : state.backend_uses) {
+        std::byte* page = physmap_.hold_again(use.gfn);
+        if (page == nullptr) {
+            for (std::size_t i = 0; i < pages.size(); ++i) {
+                physmap_.release(state.backend_uses[i].gfn);
+            }
+            return vmm::Failure{"backend_uses[" + std::to_string(pages.size()) +
+                                "].gfn: there is no page"};
+        }
+        pages.push_back(page);
+    }
+    grow_locked(state.frames);
+    version_.store(state.version, std::memory_order_release);
+    for (std::size_t i = 0; i < pages.size(); ++i) {
+        claim_locked(state.backend_uses[i], pages[i]);
+    }
+    for (const GrantOfferState& offer : state.offers) {
+        offers_[offer.ref].awaited = true;
+        offers_[offer.ref].readonly = offer.readonly;
+    }
+    return {};
+}
+
+// As map() has left it, whatever the entry says by now. `page` is held.
+void GrantTable::claim_locked(const GrantUseState& use, std::byte* page) {
+    const bool readonly = !use.writes;
+    Active& a = active(use.ref);
+    const std::uint32_t word = take_record(a);
+    a.domid = kBackendDomain;
+    a.start = 0;
+    a.length = vmm::kPageSize;
+    a.gfn = use.gfn;
+    a.page = page;
+    a.pinned = true;
+    unlock(a, word + counter(readonly));
+    claims_.push_back({.status = GNTST_okay, .ref = use.ref, .readonly = readonly, .page = page});
+}
+
+bool GrantTable::offer_again(std::uint32_t ref, std::byte* page) {
+    const std::scoped_lock lock(mutex_);
+    if (ref >= kOffers || !offers_[ref].awaited) return false;
+    Offer& o = offers_[ref];
+    o.awaited = false;
+    o.page = page;
+    o.uses.store(kOfferTaken, std::memory_order_release);
+    return true;
+}
+
+void GrantTable::release_claims() {
+    std::vector<BackendMapping> claims;
+    {
+        const std::scoped_lock lock(mutex_);
+        claims.swap(claims_);
+    }
+    for (const BackendMapping& claim : claims) {
+        unmap(claim);
+    }
 }
 
 }  // namespace xenshim

@@ -20,13 +20,16 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "vmm/base/result.h"
 #include "vmm/memory/guest_memory.h"
 #include "xenshim/abi/errno.h"
 #include "xenshim/abi/numbers.h"
 #include "xenshim/abi/structs.h"
 #include "xenshim/domain/grant_copier.h"
+#include "xenshim/domain/grant_state.h"
 #include "xenshim/domain/physmap.h"
 #include "xenshim/domain/ports.h"
 
@@ -95,6 +98,12 @@ class GrantTable {
     void unmap_self(std::uint32_t ref, bool readonly);
     // The own page of an entry that the guest has mapped.
     std::uint32_t own_page_of(std::uint32_t ref);
+    // How many readers an entry can have, and how many writers.
+    static constexpr std::uint32_t kMostUses = 0x80;
+    bool in_use(std::uint32_t ref) { return active(ref).word.load() != 0; }
+    // A restored mapping of an entry that there is, whose page the physmap has: nobody but the
+    // guest has it in use, and by no other page. The entry itself is not asked.
+    void retake_self(std::uint32_t ref, bool readonly, std::uint32_t own_page);
 
     // ---- domain 0's side: backends --------------------------------------------------------------
 
@@ -116,6 +125,20 @@ class GrantTable {
     // withdraw() has answered true; false: a copy is going on.
     std::uint32_t offer(std::byte* page, bool readonly);
     bool withdraw(std::uint32_t ref);
+
+    // ---- saved and restored (grant_state.h) -----------------------------------------------------
+
+    using State = GrantTableState;
+    // While no vCPU runs and no backend copies.
+    State snapshot() const;
+    // After memory and the physmap, and after seed(). The table has no other uses yet.
+    vmm::Expected<void, std::string> adopt(const State& state);
+    // A restored offer, which nobody could take meanwhile: by its backend. False: there is no such
+    // one.
+    bool offer_again(std::uint32_t ref, std::byte* page);
+    // Backends have mapped what they want: entries that they had in use at the save, and do not
+    // any more, are the guest's again. After the own pages' contents, before vCPUs run.
+    void release_claims();
 
   private:
     friend class GrantCopier;
@@ -146,6 +169,7 @@ class GrantTable {
         std::atomic<std::uint32_t> uses{0};
         std::byte* page = nullptr;
         bool readonly = false;
+        bool awaited = false;  // restored, and not offered again yet; guarded by mutex_
     };
     // A use of an entry that is being begun.
     struct Wanted {
@@ -171,13 +195,15 @@ class GrantTable {
     std::byte* entry(std::uint32_t ref, std::size_t size) { return shared_ + ref * size; }
     std::uint16_t& status_of(std::uint32_t ref);
     std::uint16_t flags_of(std::uint32_t ref);
-    Active& active(std::uint32_t ref) {
+    Active& active(std::uint32_t ref) const {
         return chunks_[ref / kEntriesPerChunk].load(
             std::memory_order_acquire)[ref % kEntriesPerChunk];
     }
     // The record of `ref` with its busy bit ours, and the word without it; no copier has the
     // entry. Null: no such entry.
     Active* lock(std::uint32_t ref, std::uint32_t* word, GrantStatus* status);
+    // The same of a record that may be in use by anybody but copiers.
+    static std::uint32_t take_record(Active& a);
     static void unlock(Active& a, std::uint32_t word) {
         a.word.store(word, std::memory_order_release);
     }
@@ -203,6 +229,9 @@ class GrantTable {
     GrantStatus resolve_copy(Active& a, const Wanted& want, const abi::grant_entry_v2& snapshot);
     GrantStatus follow(Active& a, const Wanted& want, const abi::grant_entry_v2& snapshot);
     void forget(Active& a);
+    void show_own(Active& a, std::uint32_t own_page);
+    std::string refusal(const State& state) const;
+    void claim_locked(const GrantUseState& use, std::byte* page);
     void leave(std::uint32_t ref, bool readonly);
     void release_offer(std::uint32_t ref);
     GrantStatus lock_all(std::uint32_t chunks, std::vector<std::uint32_t>* words);
@@ -213,12 +242,13 @@ class GrantTable {
     const Config config_;
     std::byte* const shared_;  // the frames, one after the other
     std::byte* const statuses_;
-    std::mutex mutex_;  // growth and the version's change
+    mutable std::mutex mutex_;  // growth, the version's change, offers, claims
     std::atomic<std::uint32_t> frames_{0};
     std::atomic<std::uint32_t> version_{1};
     std::vector<std::atomic<Active*>> chunks_;  // one per frame
     std::vector<std::unique_ptr<Active[]>> storage_;
     std::array<Offer, kOffers> offers_;
+    std::vector<BackendMapping> claims_;  // of entries that backends had mapped at the save
     // Which copiers are at work, and above them how many want them to rest.
     std::atomic<std::uint64_t> copying_{0};
     std::array<GrantCopier, kCopiers> copiers_;

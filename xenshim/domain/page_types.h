@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <utility>
 
 namespace xenshim {
 
@@ -18,6 +19,12 @@ enum class MemType : std::uint8_t { kRamRw = 0, kRamRo = 1, kMmioDm = 2 };
 
 class PageTypes {
   public:
+    static constexpr unsigned kPagesInPiece = 256, kPagesInByte = 4;
+    using Piece = std::array<std::uint8_t, kPagesInPiece / kPagesInByte>;
+    // The pieces in which not all is plain RAM, by their number. Page n of a piece has bits 2n%8
+    // and 2n%8+1 of byte n/4.
+    using Pieces = std::map<std::uint64_t, Piece>;
+
     MemType at(std::uint64_t gfn) const {
         const auto piece = pieces_.find(gfn / kPagesInPiece);
         if (piece == pieces_.end()) return MemType::kRamRw;
@@ -35,20 +42,30 @@ class PageTypes {
         for (auto piece = pieces_.lower_bound(gfn / kPagesInPiece);
              piece != pieces_.end() && piece->first * kPagesInPiece < end; ++piece) {
             const std::uint64_t first = piece->first * kPagesInPiece;
-            for (std::uint64_t at = std::max(gfn, first);
-                 at < std::min(end, first + kPagesInPiece); ++at) {
+            for (std::uint64_t at = std::max(gfn, first); at < std::min(end, first + kPagesInPiece);
+                 ++at) {
                 set(at, MemType::kRamRw);
             }
         }
     }
 
+    Pieces pieces() const {
+        Pieces typed;
+        for (const auto& [number, piece] : pieces_) {
+            if (piece != Piece{}) typed.emplace_hint(typed.end(), number, piece);
+        }
+        return typed;
+    }
+    explicit PageTypes(Pieces pieces) : pieces_(std::move(pieces)) {}
+    PageTypes() = default;
+
   private:
-    static constexpr unsigned kPagesInPiece = 256, kPagesInByte = 4, kMask = 3;
+    static constexpr unsigned kMask = 3;
     static std::size_t byte_of(std::uint64_t gfn) { return gfn % kPagesInPiece / kPagesInByte; }
     static unsigned shift_of(std::uint64_t gfn) {
         return static_cast<unsigned>(gfn % kPagesInByte) * 2;
     }
-    std::map<std::uint64_t, std::array<std::uint8_t, kPagesInPiece / kPagesInByte>> pieces_;
+    Pieces pieces_;
 };
 
 }  // namespace xenshim

@@ -50,6 +50,29 @@ GuestResult<Params::Effect> Params::set(std::uint32_t index, std::uint64_t value
     return index == HVM_PARAM_CALLBACK_IRQ ? Effect::kCallbackChanged : Effect::kNone;
 }
 
+Params::State Params::snapshot() const {
+    const std::scoped_lock lock(mutex_);
+    return {.values = {values_.begin(), values_.begin() + profile_.hvm_params}};
+}
+
+vmm::Expected<void, std::string> Params::adopt(const State& state) {
+    const auto refused = [](const std::string& why) { return vmm::Failure{"values: " + why}; };
+    if (state.values.size() != profile_.hvm_params) {
+        return refused(std::to_string(state.values.size()) + " of them, this release has " +
+                       std::to_string(profile_.hvm_params));
+    }
+    if (exists(HVM_PARAM_VM86_TSS_SIZED)) {
+        if (state.values[HVM_PARAM_VM86_TSS] != 0) return refused("VM86_TSS is never kept");
+        const std::uint64_t tss = state.values[HVM_PARAM_VM86_TSS_SIZED];
+        if (tss != 0 && (tss >> 32 < kSmallestTss || tss >> 32 > kLargestTss)) {
+            return refused("VM86_TSS_SIZED is no size of a TSS");
+        }
+    }
+    const std::scoped_lock lock(mutex_);
+    std::copy(state.values.begin(), state.values.end(), values_.begin());
+    return {};
+}
+
 void Params::put(std::uint32_t index, std::uint64_t value) {
     const std::scoped_lock lock(mutex_);
     values_[index] = value;

@@ -128,7 +128,7 @@ void Physmap::GivingBack::add_locked(Run run) {
         runs_[count_++] = run;
     }
     pages_ += run.pages;
-    if (count_ == kMostRuns || pages_ >= kMostPages) free_all_locked();
+    if (count_ == kMostRuns || pages_ >= kMostFreedAtOnce) free_all_locked();
 }
 
 void Physmap::GivingBack::free_all_locked() {
@@ -147,7 +147,38 @@ void Physmap::GivingBack::free_all_locked() {
 }
 
 bool Physmap::decrease(std::uint64_t gfn, std::uint64_t pages) {
-    return GivingBack(*this).decrease(gfn, pages);
+    const bool done = GivingBack(*this).decrease(gfn, pages);
+    free_owed();
+    return done;
+}
+
+void Physmap::owe_locked(Run run) {
+    owed_.push_back(run);
+    owes_.store(true, std::memory_order_relaxed);
+}
+
+bool Physmap::free_some_owed() {
+    mutex_.lock_last();
+    const std::scoped_lock lock(std::adopt_lock, mutex_);
+    free_some_owed_locked();
+    return !owed_.empty();
+}
+
+void Physmap::free_some_owed_locked() {
+    if (owed_.empty()) return;
+    Run& run = owed_.back();
+    const std::uint64_t n = std::min(run.pages, kMostFreedAtOnce);
+    free_holes_locked({run.gfn, n});
+    run.gfn += n;
+    run.pages -= n;
+    if (run.pages == 0) owed_.pop_back();
+    if (owed_.empty()) owes_.store(false, std::memory_order_relaxed);
+}
+
+void Physmap::free_owed() {
+    if (!owes()) return;
+    while (free_some_owed()) {
+    }
 }
 
 bool Physmap::decrease_locked(std::uint64_t gfn, std::uint64_t pages, GivingBack& batch) {
@@ -157,7 +188,11 @@ bool Physmap::decrease_locked(std::uint64_t gfn, std::uint64_t pages, GivingBack
         if (n != 0) {
             types_.reset(gfn, n);
             memory_.set_holes(gfn, n, true);
-            batch.add_locked({gfn, n});
+            if (n > kMostFreedAtOnce) {
+                owe_locked({gfn, n});
+            } else {
+                batch.add_locked({gfn, n});
+            }
             accounts_.current -= n;
         } else {
             const auto own = own_at_.find(gfn);
@@ -176,7 +211,7 @@ bool Physmap::put_ram_locked(std::uint64_t gfn) {
     if (memory_.is_pinned(gfn) || leaving_.contains(gfn)) return false;
     if (ports_.in_slot(gfn)) {
         // The guest may have touched the hole meanwhile: what it wrote must not come back.
-        ports_.free_pages(gfn, 1);
+        ports_.clear_pages(gfn, 1);
         memory_.set_hole(gfn, false);
     } else {
         if (!ports_.add_ram_page(gfn)) return false;
@@ -189,8 +224,7 @@ bool Physmap::put_ram_locked(std::uint64_t gfn) {
 
 // A page that is no plain RAM of a slot: an own page, a granted one, or one outside the slots.
 bool Physmap::populate_one_locked(std::uint64_t gfn) {
-    // Where a grant is mapped Xen ends the domain; here nothing happens.
-    if (kind_locked(gfn) == Kind::kGranted || held_outside_.contains(gfn)) return false;
+    if (held_outside_.contains(gfn)) return false;
     if (outside_.contains(gfn)) {
         types_.set(gfn, MemType::kRamRw);
         if (!memory_.fill(vmm::gfn_to_gpa(gfn), vmm::kPageSize, std::byte{0})) return false;
@@ -221,13 +255,17 @@ bool Physmap::populate(std::uint64_t gfn, std::uint64_t pages) {
     if (accounts_.current > accounts_.maximum || pages > accounts_.maximum - accounts_.current) {
         return false;
     }
+    // Where a grant is mapped in the extent Xen ends the domain, before it replaces any page of it;
+    // here nothing happens.
+    const auto granted = granted_at_.lower_bound(gfn);
+    if (granted != granted_at_.end() && granted->first - gfn < pages) return false;
     for (const std::uint64_t end = gfn + pages; gfn < end;) {
         std::uint64_t n = memory_.pages_in_region(gfn, until_own_locked(gfn, end - gfn));
         if (n != 0) {
             n = unheld_run_locked(gfn, n);
             if (n == 0) return false;
             types_.reset(gfn, n);
-            ports_.free_pages(gfn, n);
+            ports_.clear_pages(gfn, n);
             memory_.set_holes(gfn, n, false);
             accounts_.current += n;
             note_mapped_locked(gfn + n - 1);
@@ -382,12 +420,13 @@ void Physmap::drop_adopted_locked(std::uint32_t page) {
     adopted_.erase(at);
 }
 
-Physmap::Shown Physmap::adopt(std::uint64_t from, std::uint64_t to, std::uint32_t* page) {
+Physmap::Shown Physmap::adopt(std::uint64_t from, std::uint64_t to, std::uint32_t* page,
+                              MemType type) {
     const std::scoped_lock lock(mutex_);
     const Kind kind = kind_locked(from);
     if (kind == Kind::kGranted) {
         *page = granted_at_[from];
-        const Shown shown = show_adopted_locked(*page, to);
+        const Shown shown = show_adopted_locked(*page, to, type);
         if (shown == Shown::kDone) ++adopted_[*page].uses;
         return shown;
     }
@@ -404,7 +443,7 @@ Physmap::Shown Physmap::adopt(std::uint64_t from, std::uint64_t to, std::uint32_
     }
     // The new place first: when there is no room for it, nothing changes.
     adopted_[*page] = {.uses = 1};
-    if (const Shown shown = show_adopted_locked(*page, to); shown != Shown::kDone) {
+    if (const Shown shown = show_adopted_locked(*page, to, type); shown != Shown::kDone) {
         adopted_.erase(*page);
         return shown;
     }
@@ -420,12 +459,12 @@ void Physmap::release_adopted(std::uint32_t page) {
     drop_adopted_locked(page);
 }
 
-Physmap::Shown Physmap::show_adopted(std::uint32_t page, std::uint64_t gfn) {
+Physmap::Shown Physmap::show_adopted(std::uint32_t page, std::uint64_t gfn, MemType type) {
     const std::scoped_lock lock(mutex_);
-    return show_adopted_locked(page, gfn);
+    return show_adopted_locked(page, gfn, type);
 }
 
-Physmap::Shown Physmap::show_adopted_locked(std::uint32_t page, std::uint64_t gfn) {
+Physmap::Shown Physmap::show_adopted_locked(std::uint32_t page, std::uint64_t gfn, MemType type) {
     if (gfn >= ports_.gfn_limit()) return Shown::kRefused;
     const Kind before = kind_locked(gfn);
     if (before == Kind::kGranted) return Shown::kGrantThere;
@@ -447,7 +486,7 @@ Physmap::Shown Physmap::show_adopted_locked(std::uint32_t page, std::uint64_t gf
         }
         memory_.set_hole(gfn, false);
     }
-    types_.set(gfn, MemType::kRamRw);
+    types_.set(gfn, type);
     granted_at_[gfn] = page;
     memory_.set_foreign(gfn, true);
     ++adopted_[page].uses;
@@ -468,7 +507,7 @@ bool Physmap::free_touched(std::uint64_t gfn) {
     if (!ports_.in_slot(gfn) || kind_locked(gfn) != Kind::kNothing) return false;
     if (memory_.is_pinned(gfn)) return false;
     // Nobody touched what is only not freed yet.
-    return ports_.free_pages(gfn, 1) && batches_ == 0;
+    return ports_.free_pages(gfn, 1) && batches_ == 0 && owed_.empty();
 }
 
 bool Physmap::has_ram(std::uint64_t gfn) const {
@@ -483,7 +522,9 @@ MemType Physmap::mem_type(std::uint64_t gfn) const {
 
 bool Physmap::set_mem_type(std::uint64_t gfn, MemType type) {
     const std::scoped_lock lock(mutex_);
-    const bool mapped = kind_locked(gfn) != Kind::kNothing;
+    const Kind kind = kind_locked(gfn);
+    if (kind == Kind::kGranted) return false;  // its type is the grant's
+    const bool mapped = kind != Kind::kNothing;
     const bool is_ram = mapped && types_.at(gfn) != MemType::kMmioDm;
     if (!is_ram && type != MemType::kMmioDm) return false;
     if (mapped) types_.set(gfn, type);

@@ -36,6 +36,8 @@ class Ports {
     // Gives pages inside a slot back to the host; they read as zeroes afterwards. False: the host
     // had spent nothing on them.
     virtual bool free_pages(std::uint64_t gfn, std::uint64_t count) = 0;
+    // Pages inside a slot read as zeroes; what the host has spent on them it need not get back.
+    virtual void clear_pages(std::uint64_t gfn, std::uint64_t count) = 0;
     // A page of RAM outside every slot, also where no CPU can look. False: no room for one more.
     virtual bool add_ram_page(std::uint64_t gfn) = 0;
     virtual void remove_ram_page(std::uint64_t gfn) = 0;
@@ -50,6 +52,9 @@ class Ports {
     virtual void wake(unsigned vcpu) = 0;
     // HVM_PARAM_CALLBACK_IRQ changed.
     virtual void callback_changed(std::uint64_t value) = 0;
+    // The callback's interrupt line, which is wired to this GSI (xenshim/domain/callback_line.h):
+    // the chips have seen it when this returns. Any thread, one call at a time.
+    virtual void drive_callback_line(unsigned gsi, bool asserted) = 0;
     // A vCPU's own upcall vector was set (HVMOP_set_evtchn_upcall_vector): raise it once.
     virtual void upcall_vector_changed(unsigned vcpu, std::uint8_t vector) = 0;
     // vcpu_info moved, or shared_info did: the clock and in-kernel users follow it.
@@ -78,6 +83,9 @@ class Ports {
     virtual std::uint64_t system_time_ns() = 0;
     // SCHEDOP_shutdown: the domain ends with this reason. No vCPU runs another instruction.
     virtual void shutdown(std::uint8_t reason) = 0;
+    // SCHEDOP_shutdown(suspend) that the toolstack waited for: the domain stands still. No vCPU
+    // runs another instruction until the toolstack lets it go on (Domain::go_on_here()).
+    virtual void suspend() = 0;
 };
 
 inline constexpr std::uint64_t kNoGfn = ~std::uint64_t{0};

@@ -18,8 +18,11 @@ std::atomic_ref<T> word_at(std::byte* at) {
 
 // Until a vCPU latches the width, the layout is the 64-bit one, as of a fresh domain on Xen: a
 // 64-bit kernel that never latches relies on it.
-SharedInfo::SharedInfo(Ports& ports, unsigned vcpus)
-    : page_(ports.own_page(kSharedInfoPage)), layout_(&abi::kSharedInfo64), slots_(vcpus) {}
+SharedInfo::SharedInfo(Ports& ports, vmm::GuestMemory& memory, unsigned vcpus)
+    : memory_(memory),
+      page_(ports.own_page(kSharedInfoPage)),
+      layout_(&abi::kSharedInfo64),
+      slots_(vcpus) {}
 
 void SharedInfo::latch(abi::Width width) {
     const auto* wanted = width == abi::Width::k64 ? &abi::kSharedInfo64 : &abi::kSharedInfo32;
@@ -83,7 +86,7 @@ void SharedInfo::move_vcpu_info(unsigned vcpu, vmm::Gpa gpa, std::byte* at) {
     Slot& slot = slots_[vcpu];
     // What was pending before moves along (Xen copies the old content), the clock is rewritten by
     // whoever feeds it.
-    std::memcpy(at, vcpu_info(vcpu), 64);
+    std::memcpy(at, vcpu_info(vcpu), kVcpuInfoBytes);
     slot.moved_to.store(at, std::memory_order_release);
     slot.gpa = gpa.value;
 }
@@ -111,7 +114,9 @@ void SharedInfo::set_all_selectors(unsigned vcpu) {
 }
 
 bool SharedInfo::set_upcall_pending(unsigned vcpu) {
-    return word_at<std::uint8_t>(vcpu_info(vcpu)).exchange(1) != 0;
+    const bool was = word_at<std::uint8_t>(vcpu_info(vcpu)).exchange(1) != 0;
+    if (!was) slots_[vcpu].rises.fetch_add(1);
+    return was;
 }
 
 bool SharedInfo::upcall_pending(unsigned vcpu) const {
@@ -120,6 +125,76 @@ bool SharedInfo::upcall_pending(unsigned vcpu) const {
 
 void SharedInfo::clear_upcall_mask(unsigned vcpu) {
     word_at<std::uint8_t>(vcpu_info(vcpu) + 1).store(0);
+}
+
+// ---- saved and restored -------------------------------------------------------------------------
+
+SharedInfo::State SharedInfo::snapshot() const {
+    State state{
+        .is_64bit = is_64bit(), .wall_sec = wall_sec_, .wall_nsec = wall_nsec_, .vcpus = {}};
+    for (unsigned vcpu = 0; vcpu < slots_.size(); ++vcpu) {
+        VcpuInfoState& saved = state.vcpus.emplace_back();
+        if (vcpu_info_moved(vcpu)) {
+            saved.gpa = slots_[vcpu].gpa.load();
+        } else if (vcpu >= abi::kLegacyVcpus) {
+            auto& waiting = saved.waiting.emplace();
+            for (std::size_t at = 0; at < waiting.size(); ++at) {
+                waiting[at] = word_at<std::byte>(slots_[vcpu].own + at).load();
+            }
+        }
+    }
+    return state;
+}
+
+void SharedInfo::begin_anew() {
+    std::memset(page_, 0, vmm::kPageSize);
+    for (Slot& slot : slots_) {
+        slot.moved_to = nullptr;
+        slot.gpa = kNotMoved;
+        std::memset(slot.own, 0, sizeof slot.own);
+    }
+    write_wall_clock();
+}
+
+vmm::Expected<void, std::string> SharedInfo::adopt(const State& state) {
+    constexpr std::uint32_t kNsPerSecond = 1'000'000'000;
+    if (state.wall_nsec >= kNsPerSecond) return vmm::Failure{"wall_nsec: a second"};
+    if (state.vcpus.size() != slots_.size()) {
+        return vmm::Failure{"vcpus: " + std::to_string(state.vcpus.size()) + " of them, not " +
+                            std::to_string(slots_.size())};
+    }
+    for (unsigned vcpu = 0; vcpu < slots_.size(); ++vcpu) {
+        const VcpuInfoState& saved = state.vcpus[vcpu];
+        const auto refused = [&](const char* why) {
+            return vmm::Failure{"vcpus: " + std::to_string(vcpu) + ": " + why};
+        };
+        if (saved.gpa) {
+            const std::uint64_t offset = vmm::Gpa{*saved.gpa}.offset();
+            if (offset % sizeof(std::uint32_t) != 0 || offset > vmm::kPageSize - kVcpuInfoBytes) {
+                return refused("gpa: no vcpu_info can be there");
+            }
+        }
+        if (saved.waiting.has_value() != (vcpu >= abi::kLegacyVcpus && !saved.gpa)) {
+            return refused("waiting: of a vCPU that has a place, or not of one that has none");
+        }
+    }
+    layout_ = state.is_64bit ? &abi::kSharedInfo64 : &abi::kSharedInfo32;
+    wall_sec_ = state.wall_sec;
+    wall_nsec_ = state.wall_nsec;
+    for (unsigned vcpu = 0; vcpu < slots_.size(); ++vcpu) {
+        const VcpuInfoState& saved = state.vcpus[vcpu];
+        Slot& slot = slots_[vcpu];
+        if (saved.waiting) {
+            std::memcpy(slot.own, saved.waiting->data(), kVcpuInfoBytes);
+        } else if (saved.gpa) {
+            // A page outside the slots may have gone since it was registered. Nobody sees what is
+            // kept there, so it is kept here.
+            std::byte* page = memory_.kept_page(vmm::Gpa{*saved.gpa}.gfn());
+            slot.moved_to = page != nullptr ? page + vmm::Gpa{*saved.gpa}.offset() : slot.own;
+            slot.gpa = *saved.gpa;
+        }
+    }
+    return {};
 }
 
 }  // namespace xenshim

@@ -100,14 +100,14 @@ Outcome event_channel_op(Call& call) {
         case EVTCHNOP_init_control:
             return call.in_out<evtchn_init_control>(arg, [&](auto& op) -> GuestResult<void> {
                 TRY(ports.init_control(op.vcpu, op.offset,
-                                       call.domain().guest_page(op.control_gfn)));
+                                       call.domain().named_page(op.control_gfn)));
                 op.link_bits = kFifoLinkBits;
                 return {};
             });
 
         case EVTCHNOP_expand_array:
             return call.in<evtchn_expand_array>(arg, [&](auto& op) -> GuestResult<void> {
-                const auto done = ports.expand_array(call.domain().guest_page(op.array_gfn));
+                const auto done = ports.expand_array(call.domain().named_page(op.array_gfn));
                 // Of a domain that is not on the FIFO ABI.
                 if (!done && done.error() == XEN_EOPNOTSUPP) {
                     return refuse(expand_array_refusal(call.profile()));

@@ -39,7 +39,7 @@ GuestResult<void> set_param(Call& call, const xen_hvm_param& param) {
             // stays in force (measured on PVH, 4.17.7).
             if (domain.config().interrupt_controllers ||
                 param.value >> 56 == abi::kCallbackTypeVector) {
-                domain.ports().callback_changed(param.value);
+                domain.set_callback(param.value);
             }
             break;
         case Params::Effect::kCrash: domain.shutdown(SHUTDOWN_crash); break;

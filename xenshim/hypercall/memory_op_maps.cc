@@ -1,9 +1,13 @@
 // Descriptions of memory: the guest's memory map, what devices reserve, virtual NUMA, and the
 // machine-to-physical table.
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstring>
+#include <span>
 #include <vector>
 
+#include "xenshim/abi/place.h"
 #include "xenshim/abi/release_rules.h"
 #include "xenshim/hypercall/memory_op_parts.h"
 
@@ -27,23 +31,55 @@ GuestResult<ForeignMap> read_foreign_map(Call& call) {
     return ForeignMap{raw.domid, widen<xen_memory_map>(raw.map)};
 }
 
+// An argument with what lies between its members. It is copied back as it was copied in, but for
+// one number, as on Xen: nothing of it is the hypervisor's.
+template <template <class> class S>
+struct Argument {
+    S<W64> members;
+    std::array<std::byte, sizeof(S<W64>)> bytes;
+};
+template <template <class> class S>
+std::size_t argument_bytes(Call& call) {
+    return call.is_64bit() ? sizeof(S<W64>) : sizeof(S<W32>);
+}
+template <template <class> class S>
+GuestResult<Argument<S>> copy_in(Call& call) {
+    Argument<S> argument{};
+    const auto bytes = std::span(argument.bytes).first(argument_bytes<S>(call));
+    if (!call.access().read(call.handle(1), bytes)) return refuse(XEN_EFAULT);
+    if (call.is_64bit()) {
+        std::memcpy(&argument.members, bytes.data(), sizeof argument.members);
+    } else {
+        S<W32> narrow;
+        std::memcpy(&narrow, bytes.data(), sizeof narrow);
+        argument.members = widen<S>(narrow);
+    }
+    return argument;
+}
+template <template <class> class S>
+Outcome copy_out(Call& call, Argument<S>& argument, Place member, std::uint32_t number) {
+    std::memcpy(&argument.bytes[member.at(call.request().width)], &number, sizeof number);
+    const auto bytes = std::span(argument.bytes).first(argument_bytes<S>(call));
+    return Call::result(call.write_bytes(call.handle(1), bytes));
+}
+
 }  // namespace
 
 // As many entries as fit are written, and the number says how many.
 Outcome memory_map(Call& call) {
-    const MemoryMap::State map = call.domain().memory_map().state();
+    const MemoryMap::Entries map = call.domain().memory_map().entries();
     if (map.empty()) return Call::fail(XEN_ENOSYS);  // as if nobody had ever set one
-    const vmm::Gva at = call.handle(1);
-    auto want = call.read_wide<xen_memory_map>(at);
-    if (!want) return Call::fail(want.error());
-    const auto count = std::min<std::size_t>(want->nr_entries, map.size());
+    auto argument = copy_in<xen_memory_map>(call);
+    if (!argument) return Call::fail(argument.error());
+    const auto& want = argument->members;
+    const auto count = std::min<std::size_t>(want.nr_entries, map.size());
     for (std::size_t i = 0; i < count; ++i) {
         const e820entry entry{.addr = map[i].base, .size = map[i].size, .type = map[i].type};
-        const auto written = call.write(call.element({want->buffer}, i, sizeof entry), entry);
+        const auto written = call.write(call.element({want.buffer}, i, sizeof entry), entry);
         if (!written) return Call::fail(written.error());
     }
-    want->nr_entries = static_cast<std::uint32_t>(count);
-    return Call::result(call.write_wide<xen_memory_map>(at, *want));
+    return copy_out(call, *argument, XENSHIM_PLACE(xen_memory_map, nr_entries),
+                    static_cast<std::uint32_t>(count));
 }
 
 // What the guest's next kernel will find (GRUB's way of passing its map on).
@@ -61,7 +97,7 @@ Outcome set_memory_map(Call& call) {
         !call.access().read({want->map.buffer}, std::as_writable_bytes(std::span(entries)))) {
         return Call::fail(XEN_EFAULT);
     }
-    MemoryMap::State map(count);
+    MemoryMap::Entries map(count);
     std::transform(entries.begin(), entries.end(), map.begin(), [](const e820entry& e) {
         return MapEntry{.base = e.addr, .size = e.size, .type = e.type};
     });
@@ -72,12 +108,10 @@ Outcome set_memory_map(Call& call) {
 // Reserved are ranges of devices passed through, of which there are none.
 Outcome reserved_device_memory_map(Call& call) {
     constexpr std::uint32_t kAllDevices = 1;  // XENMEM_RDM_ALL, the only flag
-    const vmm::Gva at = call.handle(1);
-    auto want = call.read_wide<xen_reserved_device_memory_map>(at);
-    if (!want) return Call::fail(want.error());
-    if ((want->flags & ~kAllDevices) != 0) return Call::fail(XEN_EINVAL);
-    want->nr_entries = 0;
-    return Call::result(call.write_wide<xen_reserved_device_memory_map>(at, *want));
+    auto argument = copy_in<xen_reserved_device_memory_map>(call);
+    if (!argument) return Call::fail(argument.error());
+    if ((argument->members.flags & ~kAllDevices) != 0) return Call::fail(XEN_EINVAL);
+    return copy_out(call, *argument, XENSHIM_PLACE(xen_reserved_device_memory_map, nr_entries), 0);
 }
 
 Outcome vnuma_info(Call& call) {
@@ -97,15 +131,14 @@ Outcome machphys_list(Call& call) {
     if (at.op == XENMEM_machphys_compat_mfn_list || !call.is_64bit()) {
         return Call::fail(XEN_EOPNOTSUPP);  // the 32-bit table is for paravirtual guests
     }
-    auto want = call.read_wide<xen_machphys_mfn_list>(call.handle(1));
-    if (!want) return Call::fail(want.error());
-    if (want->max_extents != 0) {
-        if (const auto word = call.read_word({want->extent_start}, 0); !word) {
+    auto argument = copy_in<xen_machphys_mfn_list>(call);
+    if (!argument) return Call::fail(argument.error());
+    if (argument->members.max_extents != 0) {
+        if (const auto word = call.read_word({argument->members.extent_start}, 0); !word) {
             return Call::fail(word.error());
         }
     }
-    want->nr_extents = 0;
-    return Call::result(call.write_wide<xen_machphys_mfn_list>(call.handle(1), *want));
+    return copy_out(call, *argument, XENSHIM_PLACE(xen_machphys_mfn_list, nr_extents), 0);
 }
 
 }  // namespace xenshim::memory_ops

@@ -14,8 +14,9 @@ namespace xenshim::memory_ops {
 template <std::size_t Room>
 class WordList {
   public:
-    WordList(Call& call, vmm::Gva list, std::uint64_t size)
-        : call_(call), list_(list), size_(size) {}
+    // Of `size` words, no more than `most` of which are translated at once.
+    WordList(Call& call, vmm::Gva list, std::uint64_t size, std::size_t most = Room)
+        : call_(call), list_(list), size_(size), most_(std::min(most, Room)) {}
 
     GuestResult<std::uint64_t> at(std::uint64_t i) {
         if (call_.is_64bit()) return call_.read_word(list_, i);
@@ -31,7 +32,7 @@ class WordList {
   private:
     void read_ahead(std::uint64_t i) {
         first_ = i;
-        wanted_ = static_cast<std::size_t>(std::min<std::uint64_t>(Room, size_ - i));
+        wanted_ = static_cast<std::size_t>(std::min<std::uint64_t>(most_, size_ - i));
         had_ = 0;
         const auto words = std::span(words_).first(wanted_);
         const vmm::Gva at = call_.element(list_, i, sizeof words_[0]);
@@ -50,6 +51,7 @@ class WordList {
     Call& call_;
     const vmm::Gva list_;
     const std::uint64_t size_;
+    const std::size_t most_;
     std::uint64_t first_ = 0;
     std::size_t wanted_ = 0, had_ = 0;
     std::array<std::uint32_t, Room> words_;

@@ -52,17 +52,22 @@ Outcome add_range(Call& call, const xen_add_to_physmap<W64>& want, std::uint64_t
     return Call::ok();
 }
 
-// The cursor of what has one since 4.4 must fit the structures' 16-bit size.
+// The cursor of what has one since 4.4 must fit the structures' 16-bit size. A 32-bit caller's
+// structure and lists are translated before anybody looks (compat_memory_op).
 bool is_wild(Call& call, std::uint64_t start) {
     return call.profile().physmap_range == Progress::kRegister && start > UINT16_MAX;
+}
+bool is_wild_at_once(Call& call, std::uint64_t start) {
+    return call.is_64bit() && is_wild(call, start);
 }
 
 }  // namespace
 
 Outcome add_to_physmap(Call& call, std::uint64_t start) {
-    if (is_wild(call, start)) return Call::fail(XEN_EDOM);
+    if (is_wild_at_once(call, start)) return Call::fail(XEN_EDOM);
     const auto want = call.read_wide<xen_add_to_physmap>(call.handle(1));
     if (!want) return Call::fail(want.error());
+    if (is_wild(call, start)) return Call::fail(XEN_EDOM);
     const auto number = map_space(call.domain(), want->domid, want->space);
     if (!number) return Call::fail(number.error());
     const MapSpace space = map_space_of(call.profile(), *number);
@@ -77,7 +82,7 @@ Outcome add_to_physmap(Call& call, std::uint64_t start) {
 }
 
 Outcome add_to_physmap_batch(Call& call, std::uint64_t start) {
-    if (is_wild(call, start)) return Call::fail(XEN_EDOM);
+    if (is_wild_at_once(call, start)) return Call::fail(XEN_EDOM);
     const auto want = call.read_wide<xen_add_to_physmap_batch>(call.handle(1));
     if (!want) return Call::fail(want.error());
     WordList<kPairsAhead> idxs(call, {want->idxs}, want->size);
@@ -85,6 +90,7 @@ Outcome add_to_physmap_batch(Call& call, std::uint64_t start) {
     if (start < want->size && !(idxs.all_there(start) && gpfns.all_there(start))) {
         return Call::fail(XEN_EFAULT);
     }
+    if (is_wild(call, start)) return Call::fail(XEN_EDOM);
     const MapSpace space = map_space_of(call.profile(), want->space);
     if (space == MapSpace::kGmfnRange) return Call::fail(XEN_EOPNOTSUPP);
     if (const auto self = call.require_self(want->domid, XEN_EACCES); !self) {

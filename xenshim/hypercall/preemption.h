@@ -41,10 +41,12 @@ class Preemption {
                                               .count());
     }
 
-    // `wanted`: set by whoever needs this vCPU out of a hypercall (an event, a kick, a pause).
+    // `wanted`: set by whoever needs this vCPU out of a hypercall (an event, a kick, a pause), in
+    // the bits of `heeded`; others are for one that sleeps.
     Preemption(const std::atomic<std::uint32_t>& wanted, PreemptPolicy policy,
-               Clock clock = steady_ns)
+               Clock clock = steady_ns, std::uint32_t heeded = ~std::uint32_t{0})
         : wanted_(&wanted),
+          heeded_(heeded),
           policy_(std::move(policy)),
           clock_(clock),
           steered_(policy_.every != 0 || !policy_.at.empty()) {}
@@ -86,13 +88,19 @@ class Preemption {
     // The unit that was done cost more than those before: the clock is looked at before the next.
     void look_soon() { next_look_ = units_; }
 
+    // Asked inside a unit, or before it, between pieces of work that the guest does not count.
+    bool due() const {
+        if ((wanted_->load(std::memory_order_relaxed) & heeded_) != 0) return true;
+        return started_ns_ != 0 && clock_() - started_ns_ >= allowed_ns();
+    }
+
     // Asked between two units: before unit `unit`.
     bool should_yield(std::uint64_t unit) {
         ++units_;
         if (steered_ && forced(unit)) [[unlikely]] {
             return true;
         }
-        if (wanted_->load(std::memory_order_relaxed) != 0) return true;
+        if ((wanted_->load(std::memory_order_relaxed) & heeded_) != 0) return true;
         return units_ >= next_look_ && past_deadline();
     }
 
@@ -117,9 +125,11 @@ class Preemption {
         return std::binary_search(policy_.at.begin(), policy_.at.end(), unit);
     }
 
+    std::uint64_t allowed_ns() const { return std::uint64_t{policy_.after_us} * 1000; }
+
     bool past_deadline() {
         const std::uint64_t now = clock_();
-        const std::uint64_t allowed = std::uint64_t{policy_.after_us} * 1000;
+        const std::uint64_t allowed = allowed_ns();
         if (started_ns_ == 0) {
             // An operation of one unit never looks at the clock.
             started_ns_ = now;
@@ -136,6 +146,7 @@ class Preemption {
     }
 
     const std::atomic<std::uint32_t>* wanted_;
+    std::uint32_t heeded_;
     PreemptPolicy policy_;
     Clock clock_;
     bool steered_;

@@ -79,11 +79,12 @@ Outcome sched_op(Call& call) {
             call.domain().shared_info().clear_upcall_mask(call.vcpu());
             return Block{std::nullopt};
 
-        case SCHEDOP_shutdown:
-            return call.in<sched_shutdown>(call.handle(1), [&](auto& op) -> GuestResult<void> {
-                call.domain().shutdown(static_cast<std::uint8_t>(op.reason));
-                return {};
-            });
+        case SCHEDOP_shutdown: {
+            const auto op = call.read<sched_shutdown>(call.handle(1));
+            if (!op) return Call::fail(op.error());
+            return Call::ok(
+                call.domain().shutdown_by(call.vcpu(), static_cast<std::uint8_t>(op->reason)));
+        }
 
         case SCHEDOP_shutdown_code:
             return call.in<sched_shutdown>(call.handle(1), [&](auto& op) -> GuestResult<void> {

@@ -12,10 +12,6 @@ using namespace abi;
 
 namespace {
 
-constexpr std::uint64_t kShortestPeriodNs = 1'000'000;
-// Beyond this, Xen's arithmetic on periods would overflow (STIME_DELTA_MAX).
-constexpr std::uint64_t kLongestPeriodNs = (std::uint64_t{1} << 62) - 1;
-
 VcpuContext from_32(const vcpu_hvm_x86_32& r) {
     VcpuContext c;
     const std::uint64_t gpr[8] = {r.eax, r.ecx, r.edx, r.ebx, r.esp, r.ebp, r.esi, r.edi};
@@ -153,10 +149,16 @@ GuestResult<void> register_time_area(Call& call, std::uint32_t id, bool physical
 
 GuestResult<void> set_periodic(Call& call, std::uint32_t id) {
     const auto period = TRY(call.read<vcpu_set_periodic_timer>(call.handle(2))).period_ns;
-    if (period < kShortestPeriodNs || period > kLongestPeriodNs) return refuse(XEN_EINVAL);
+    if (period < Timers::kShortestPeriodNs || period > Timers::kLongestPeriodNs) {
+        return refuse(XEN_EINVAL);
+    }
     if (id != call.vcpu()) return refuse(XEN_EINVAL);
     Timers& timers = call.domain().vcpu(id).timers;
-    timers.next_periodic_ns = call.domain().ports().system_time_ns() + period;
+    // The first tick comes at once, unless the last one was less than a period ago (measured,
+    // 4.17.7).
+    const std::uint64_t now = call.domain().ports().system_time_ns();
+    const std::uint64_t last = timers.last_periodic_ns;
+    timers.next_periodic_ns = last == 0 ? now : std::max(now, last + period);
     timers.period_ns = period;
     call.domain().ports().timers_changed(id);
     return {};

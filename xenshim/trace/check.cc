@@ -96,7 +96,7 @@ class Comparison {
     // Says it from the other profile's side. `there`: what the guest gets of it there.
     void add_existence(Reason reason, Standing there, const std::string& missing) {
         add(reason, there == Standing::kAbsent       ? "does not exist there: " + missing
-                    : there == Standing::kPrivileged ? "exists there, not here: -EPERM to a guest"
+                    : there == Standing::kPrivileged ? "exists there, not here: refused to a guest"
                                                      : std::string("exists there, not here"));
     }
 
@@ -106,8 +106,7 @@ class Comparison {
     // One that answers -ENOSYS to every HVM guest might as well not exist.
     static Standing hypercall_standing(const Profile& profile, std::uint64_t number) {
         const Hypercall* known = find_hypercall(number);
-        if (known == nullptr || (profile.hypercalls >> number & 1) == 0) return Standing::kAbsent;
-        return known->standing;
+        return known == nullptr ? Standing::kAbsent : standing_of(profile, *known);
     }
 
     // What comes before any handler. False: no handler runs in one of the two, or in both.
@@ -449,7 +448,14 @@ class Comparison {
     }
 
     void acquire_resource(const Command& at) {
-        if (request().width == Width::k64) return;  // refused before the argument is looked at
+        const auto native = [](const Profile& profile) {
+            return refuses_resource_unread(profile) ? text_of(XEN_EACCES)
+                                                    : std::string("judged by its argument");
+        };
+        if (request().width == Width::k64) {
+            compare(Reason::kError, "a device model's question", native, "64-bit caller");
+            return;
+        }
         const auto frames = member(call_, XENSHIM_PLACE(xen_mem_acquire_resource, nr_frames));
         const auto list = member(call_, XENSHIM_PLACE(xen_mem_acquire_resource, frame_list));
         if (!frames || !list) return;
@@ -458,7 +464,7 @@ class Comparison {
             [&](const Profile& profile) {
                 const auto may = may_translate_resource(
                     profile, static_cast<std::uint32_t>(*frames), *list != 0, at.start);
-                return text_of(may ? XEN_EACCES : may.error());  // what it is refused with after it
+                return may ? native(profile) : text_of(may.error());
             },
             std::to_string(*frames) + " frames");
     }
@@ -659,6 +665,7 @@ class Comparison {
     }
 
     bool no_console(std::uint32_t index) const {
+        if (!may_get_param(here_, index)) return false;  // whether there is one was not to be seen
         if (hides_missing_console(here_, index)) return was_refused_with(XEN_EINVAL);
         return written<std::uint64_t>(XENSHIM_PLACE(xen_hvm_param, value)) == std::uint64_t{0};
     }

@@ -65,6 +65,69 @@ bool is_left_out(const Header& header, const Event& event, Style style) {
            sub_op_of(*header.profile, event.request).at.op == abi::SCHEDOP_yield;
 }
 
+// A call's arguments by name, or by place where they have none.
+ordered_json arguments_of(const Described& call) {
+    ordered_json out = ordered_json::object();
+    unsigned place = 0;
+    for (const Argument& argument : call.arguments) {
+        ++place;
+        out[argument.name.empty() ? "arg" + std::to_string(place) : argument.name] = argument.text;
+    }
+    return out;
+}
+
+int width_of(const Event& call) {
+    return call.request.width == abi::Width::k64 ? 64 : 32;
+}
+
+ordered_json to_json(const Header& header, const Event& event, Style style) {
+    const Described call = describe(*header.profile, event, style);
+    ordered_json out = {{"kind", "call"}};
+    if (style == Style::kFull) out["time_ns"] = event.time_ns;
+    out["vcpu"] = event.vcpu;
+    out["width"] = width_of(event);
+    if (event.request.cpl != 0) out["ring"] = event.request.cpl;
+    out["hypercall"] = call.hypercall;
+    out["operation"] = call.operation;
+    out["arguments"] = arguments_of(call);
+    out["result"] = call.result;
+    // The text is for eyes, and "continues" is none that a program should have to take apart.
+    switch (event.ending) {
+        case Ending::kFinish:
+            out["ending"] = "finished";
+            out["value"] = event.result;
+            break;
+        case Ending::kContinue: out["ending"] = "continues"; break;
+        case Ending::kBlock: out["ending"] = "sleeps"; break;
+    }
+    if (style == Style::kFull) out["duration_ns"] = event.duration_ns;
+    return out;
+}
+
+ordered_json to_json(const Header& header, Style style) {
+    ordered_json out = {{"kind", "trace"}, {"profile", header.profile->name}};
+    if (style == Style::kFull) {
+        out["transport"] = header.transport;
+        out["started_unix_ns"] = header.started_ns;
+    }
+    out["domid"] = header.domid;
+    out["vcpus"] = header.vcpus;
+    out["xenserver_quirks"] = header.legacy_quirks;
+    return out;
+}
+
+// What is no call.
+ordered_json mark_to_json(const Event& event, Style style) {
+    const bool dropped = event.kind == Kind::kDropped;
+    ordered_json out = {{"kind", dropped ? "dropped" : "restart"}};
+    if (style == Style::kFull) out["time_ns"] = event.time_ns;
+    if (dropped) {
+        out["vcpu"] = event.vcpu;
+        out["calls"] = event.value;
+    }
+    return out;
+}
+
 struct Sum {
     std::string hypercall;
     std::uint64_t calls = 0, entries = 0, continuations = 0, errors = 0;
@@ -73,7 +136,28 @@ struct Sum {
 
 }  // namespace
 
-vmm::Result<void> print_calls(Reader& reader, Style style, std::FILE* to) {
+namespace {
+
+// What breaks off in the middle of the file leaves whole lines.
+vmm::Result<void> print_json_lines(Reader& reader, Style style, std::FILE* to) {
+    const Header& header = reader.header();
+    print(to, dump(to_json(header, style)) + "\n");
+    for (;;) {
+        const auto event = TRY(reader.next());
+        if (!event) break;
+        if (event->kind == Kind::kEnd || is_left_out(header, *event, style)) continue;
+        const ordered_json line = event->kind == Kind::kCall ? to_json(header, *event, style)
+                                                             : mark_to_json(*event, style);
+        print(to, dump(line) + "\n");
+    }
+    print(to, dump({{"kind", "end"}, {"complete", reader.complete()}}) + "\n");
+    return end_of_output(to);
+}
+
+}  // namespace
+
+vmm::Result<void> print_calls(Reader& reader, Style style, bool json, std::FILE* to) {
+    if (json) return print_json_lines(reader, style, to);
     const Header& header = reader.header();
     print(to, header_text(header, style));
     for (;;) {
@@ -208,14 +292,8 @@ vmm::Result<void> print_chrome(Reader& reader, std::FILE* to) {
                 out["dur"] = us(event->duration_ns);
                 out["name"] = call.operation;
                 out["cat"] = call.hypercall;
-                ordered_json args = {{"result", call.result},
-                                     {"width", event->request.width == abi::Width::k64 ? 64 : 32}};
-                unsigned place = 0;
-                for (const Argument& argument : call.arguments) {
-                    ++place;
-                    args[argument.name.empty() ? "arg" + std::to_string(place) : argument.name] =
-                        argument.text;
-                }
+                ordered_json args = {{"result", call.result}, {"width", width_of(*event)}};
+                args.update(arguments_of(call));
                 if (event->request.cpl != 0) args["ring"] = event->request.cpl;
                 out["args"] = std::move(args);
                 break;

@@ -7,8 +7,8 @@
 
 namespace xenshim::trace {
 
-// One line per call, as strace does.
-vmm::Result<void> print_calls(Reader& reader, Style style, std::FILE* to);
+// One line per call, as strace does; `json`: one object per line.
+vmm::Result<void> print_calls(Reader& reader, Style style, bool json, std::FILE* to);
 // Sums by operation.
 vmm::Result<void> print_sums(Reader& reader, Style style, bool json, std::FILE* to);
 // Chrome's trace format, which Perfetto and chrome://tracing open.

@@ -9,6 +9,7 @@
 #include <signal.h>
 
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "vmm/base/log.h"
@@ -78,13 +79,24 @@ void Recorder::record(const abi::Request& request, const abi::Reply& reply, std:
 
 vmm::Result<std::unique_ptr<Writer>> Writer::create(const std::string& path) {
     // Without O_NONBLOCK a pipe that nobody reads would hold us here.
-    vmm::Fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0644));
+    vmm::Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644));
     if (!fd) return vmm::errno_error("--trace " + path, vmm::Fault::kUser);
     struct stat info {};
     if (::fstat(fd.get(), &info) != 0) return vmm::errno_error("--trace " + path);
     if (!S_ISREG(info.st_mode) && !S_ISCHR(info.st_mode)) {
         // A pipe's reader could keep our end from coming.
         return vmm::user_error("--trace " + path + ": not a file");
+    }
+    if (S_ISREG(info.st_mode)) {
+        if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+            return vmm::user_error("--trace " + path + ": another guest's trace is being written");
+        }
+        // What is there stays until the guest begins, and is lost then: only if it was a trace.
+        std::array<char, 8> magic{};
+        const ssize_t n = ::pread(fd.get(), magic.data(), magic.size(), 0);
+        if (n != 0 && magic != kMagic) {
+            return vmm::user_error("--trace " + path + ": there is a file that is no trace");
+        }
     }
     std::unique_ptr<Writer> writer(new Writer(path, std::move(fd)));
     writer->wakeup_ = vmm::Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -124,6 +136,8 @@ void Writer::begin(const Session& session) {
     }
     since_ = now();
     began_ns_ = since_.ns;
+    // Of a device that fails; it keeps what it gets.
+    [[maybe_unused]] const int cut = ::ftruncate(fd_.get(), 0);
     FileHeader header;
     header.started_ns = clock_ns(CLOCK_REALTIME);
     header.vcpus = session.vcpus;

@@ -51,7 +51,7 @@ void add_xen_leaves(std::vector<CpuidLeaf>& out, const CpuidRequest& r) {
                        .eax = kRdtscp,
                        .ebx = 0,  // tsc_mode: default
                        .ecx = r.tsc_khz,
-                       .edx = 1});  // incarnation: grows with each move
+                       .edx = r.incarnation});
         out.push_back({.function = base + 3,
                        .index = 1,
                        .indexed = true,
@@ -136,6 +136,12 @@ std::vector<CpuidLeaf> guest_cpuid(std::span<const CpuidLeaf> supported,
     }
     add_xen_leaves(out, request);
     return out;
+}
+
+void show_incarnation(vmm::kvm::CpuidState& leaves, std::uint32_t base, std::uint32_t incarnation) {
+    for (auto& leaf : leaves.leaves) {
+        if (leaf.function == base + 3 && leaf.index == 0) leaf.edx = incarnation;
+    }
 }
 
 }  // namespace xenshim

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "vmm/kvm/cpuid_state.h"
 #include "vmm/kvm/kvm.h"
 #include "xenshim/abi/profile.h"
 
@@ -20,10 +21,16 @@ struct CpuidRequest {
     unsigned vcpus = 1;
     std::uint32_t apic_id = 0;
     std::uint32_t tsc_khz = 0;
+    std::uint32_t incarnation = 1;
 };
 
 // The leaves of one vCPU, from what the host's KVM supports.
 std::vector<vmm::kvm::CpuidLeaf> guest_cpuid(std::span<const vmm::kvm::CpuidLeaf> supported,
                                              const CpuidRequest& request);
+
+// In how many places the guest has been, for those who keep what they learnt of the TSC (leaf 3,
+// EDX; Xen's tsc_set_info). A dialect without the leaf tells nobody. As saved it is 0: it is the
+// domain's to know, and the leaves are the same in each place.
+void show_incarnation(vmm::kvm::CpuidState& leaves, std::uint32_t base, std::uint32_t incarnation);
 
 }  // namespace xenshim

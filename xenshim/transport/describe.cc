@@ -23,7 +23,8 @@ std::uint64_t sub_op_of(const Profile& profile, const Request& request) {
         case HYPERVISOR_memory_op:
             return decode_memory_op(profile, request.width, request.args[0]).op;
         case HYPERVISOR_hvm_op: return decode_hvm_op(profile, request.args[0]).op;
-        default: return request.args[0];
+        case HYPERVISOR_grant_table_op: return decode_grant_table_op(profile, request.args[0]).op;
+        default: return request.args[0] & UINT32_MAX;  // an int
     }
 }
 

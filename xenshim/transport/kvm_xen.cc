@@ -1,6 +1,9 @@
 #include "xenshim/transport/kvm_xen.h"
 
+#include <numeric>
+
 #include "vmm/base/log.h"
+#include "xenshim/abi/callback.h"
 #include "xenshim/transport/hypercall_registers.h"
 
 namespace xenshim {
@@ -32,7 +35,11 @@ bool KvmXenTransport::handle_exit(vmm::VcpuThread& thread, ExitReason reason) {
         case ExitReason::kXenHypercall: hypercall(per_vcpu(thread.index())); return true;
         case ExitReason::kMsrWrite:
         case ExitReason::kMsrRead: handle_msr(per_vcpu(thread.index())); return true;
-        case ExitReason::kIrqWindow: thread.request(vmm::kExtintRequest); return true;
+        case ExitReason::kIrqWindow:
+            // Asked for again if there is still something to deliver.
+            thread.vcpu().request_interrupt_window(false);
+            thread.request(vmm::kExtintRequest);
+            return true;
         default: return false;
     }
 }
@@ -49,6 +56,7 @@ void KvmXenTransport::hypercall(PerVcpu& vcpu) {
     }
     // Where the instruction is: not RIP less its length afterwards, for prefixes are legal.
     const std::uint64_t rip = kvm.get(Reg::kRip);
+    learn_call_site(vcpu);
     const abi::Reply reply = run(vcpu, request);
     // The exit itself says the mode and the privilege; the control registers are needed only to
     // walk to an argument. A vCPU that passes arguments now and then gets them with every exit,
@@ -76,10 +84,7 @@ void KvmXenTransport::hypercall(PerVcpu& vcpu) {
 // KVM injects the vector by itself at the next entry, and wakes a halted vCPU; the request that
 // brought us here made the vCPU leave the guest, which is all that it needs.
 void KvmXenTransport::raise_callback(PerVcpu& vcpu, std::uint8_t) {
-    auto& kvm = vcpu.thread.vcpu();
-    if (kvm.mp_state() == vmm::kvm::MpState::kHalted && kvm.interrupts_enabled()) {
-        kvm.set_mp_state(vmm::kvm::MpState::kRunnable);
-    }
+    leave_hlt(vcpu);
 }
 
 void KvmXenTransport::place_vcpu_info(PerVcpu& vcpu, std::optional<vmm::Gpa> gpa) {
@@ -92,9 +97,8 @@ void KvmXenTransport::place_vcpu_info(PerVcpu& vcpu, std::optional<vmm::Gpa> gpa
 
 void KvmXenTransport::callback_changed(std::uint64_t value) {
     // KVM takes no vector that belongs to exceptions.
-    const bool vector = (value >> 56) == abi::kCallbackTypeVector && (value & 0xff) >= 0x10;
-    const auto set = machine().vm().set_xen_callback_vector(
-        vector ? static_cast<std::uint8_t>(value) : std::uint8_t{0});
+    const std::uint8_t vector = abi::callback_of(value).vector;
+    const auto set = machine().vm().set_xen_callback_vector(vector >= 0x10 ? vector : 0);
     if (!set) vmm::log_guest("upcall", "%s", set.error().what.c_str());
     XenPlatform::callback_changed(value);
 }
@@ -120,6 +124,35 @@ void KvmXenTransport::runstate_area_moved(unsigned v) {
     } else {
         vcpu.thread.post(place);
     }
+}
+
+// All that KVM knows of Xen and nobody else does is how a vCPU's time went: timers, polls and ports
+// it is not given, and the rest it is told anew.
+void KvmXenTransport::settle_transport(PerVcpu& vcpu) {
+    const unsigned v = vcpu.thread.index();
+    if ((xen_flags_ & vmm::kvm::kXenRunstate) == 0 || domain().vcpu(v).runstate_gpa == kNoGfn) {
+        return;
+    }
+    const auto hosts = vcpu.thread.vcpu().xen_runstate();
+    if (!hosts) return;
+    RunstateAccount& account = domain().vcpu(v).runstate;
+    const std::scoped_lock lock(account.mutex);
+    account.now = with_hosts_times(account.now, *hosts, machine().system_time_ns());
+}
+
+vmm::Result<void> KvmXenTransport::restore_transport(PerVcpu& vcpu) {
+    if ((xen_flags_ & vmm::kvm::kXenRunstate) == 0) return {};
+    RunstateAccount& account = domain().vcpu(vcpu.thread.index()).runstate;
+    const std::scoped_lock lock(account.mutex);
+    const Runstate& now = account.now;
+    // KVM wants the times to sum up to when the state began. So they do, but for the last digits of
+    // clocks that were read one after the other.
+    const std::uint64_t sum = std::accumulate(now.time_ns.begin(), now.time_ns.end(), 0ull);
+    if (!vcpu.thread.vcpu().set_xen_runstate_data(
+            {.state = now.state, .since_ns = sum, .time_ns = now.time_ns})) {
+        vmm::log_warn("runstate", "vCPU %u: KVM does not take its times", vcpu.thread.index());
+    }
+    return {};
 }
 
 void KvmXenTransport::runstate_update_flag(bool on) {

@@ -24,6 +24,8 @@ class KvmXenTransport final : public XenPlatform {
   protected:
     vmm::Result<void> set_up_transport() override;
     void ready_transport(PerVcpu& vcpu) override;
+    void settle_transport(PerVcpu& vcpu) override;
+    vmm::Result<void> restore_transport(PerVcpu& vcpu) override;
     void raise_callback(PerVcpu& vcpu, std::uint8_t vector) override;
     void place_vcpu_info(PerVcpu& vcpu, std::optional<vmm::Gpa> gpa) override;
     void callback_changed(std::uint64_t value) override;

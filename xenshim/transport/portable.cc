@@ -40,7 +40,10 @@ bool PortableTransport::handle_exit(vmm::VcpuThread& thread, ExitReason reason) 
         case ExitReason::kMsrWrite:
         case ExitReason::kMsrRead: handle_msr(vcpu); return true;
         case ExitReason::kIrqWindow:
+            // Asked for again if there is still something to deliver.
+            thread.vcpu().request_interrupt_window(false);
             close_lvt0(vcpu);
+            if (std::exchange(vcpu.upcall_at_window, false)) thread.request(vmm::kUpcallRequest);
             thread.request(vmm::kExtintRequest);
             return true;
         default: return false;
@@ -74,6 +77,15 @@ void PortableTransport::raise_callback(PerVcpu& vcpu, std::uint8_t vector) {
     kvm.queue_extint(vector);
 }
 
+// With interrupts off the guest may be in its handler: a queued vector would come a second time,
+// for nothing. Xen looks at the flag when the interrupts are on again, and so it is done here.
+void PortableTransport::raise_again(PerVcpu& vcpu, std::uint8_t vector) {
+    auto& kvm = vcpu.thread.vcpu();
+    if (kvm.interrupts_enabled()) return raise_callback(vcpu, vector);
+    vcpu.upcall_at_window = true;
+    kvm.request_interrupt_window(true);
+}
+
 // The guest can take an interrupt and none is queued any more: LVT0 is the guest's own again.
 void PortableTransport::close_lvt0(PerVcpu& vcpu) {
     auto& saved = extra_[vcpu.thread.index()].guest_lvt0;
@@ -82,7 +94,15 @@ void PortableTransport::close_lvt0(PerVcpu& vcpu) {
     // Unless the guest wrote it meanwhile.
     if (kvm.lapic_register(kLvt0) == kLvtExtintUnmasked) kvm.set_lapic_register(kLvt0, *saved);
     saved.reset();
-    kvm.request_interrupt_window(false);
+}
+
+// Our own way into LVT0, and a vector that waits there, are no part of the guest: whoever restores
+// it raises the upcall again.
+void PortableTransport::save_transport(PerVcpu& vcpu, vmm::kvm::VcpuState& state) {
+    const auto& guests = extra_[vcpu.thread.index()].guest_lvt0;
+    if (guests && state.lapic_register(kLvt0) == kLvtExtintUnmasked) {
+        state.set_lapic_register(kLvt0, *guests);
+    }
 }
 
 // ---- the clock ----------------------------------------------------------------------------------
@@ -117,7 +137,7 @@ void PortableTransport::inspect_transport(PerVcpu& vcpu) {
     std::array<std::uint8_t, 3> code{};
     vcpu.access.begin();
     if (!vcpu.access.read({linear_rip(kvm)}, std::as_writable_bytes(std::span(code)))) return;
-    if (code[0] != 0x0f || code[1] != 0x01 || (code[2] != 0xc1 && code[2] != 0xd9)) return;
+    if (code != kVmcall && code != kVmmcall) return;
     machine().stop({.kind = vmm::StopCause::Kind::kError,
                     .error = vmm::Error{vmm::Fault::kHost, kInlineHint}});
 }

@@ -25,8 +25,10 @@ class PortableTransport final : public XenPlatform {
   protected:
     vmm::Result<void> set_up_transport() override;
     void raise_callback(PerVcpu& vcpu, std::uint8_t vector) override;
+    void raise_again(PerVcpu& vcpu, std::uint8_t vector) override;
     void place_vcpu_info(PerVcpu& vcpu, std::optional<vmm::Gpa> gpa) override;
     void restart_clock(PerVcpu& vcpu) override;
+    void save_transport(PerVcpu& vcpu, vmm::kvm::VcpuState& state) override;
     void inspect_transport(PerVcpu& vcpu) override;
     void housekeeping_transport() override;
 

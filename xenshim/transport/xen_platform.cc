@@ -1,8 +1,10 @@
 #include "xenshim/transport/xen_platform.h"
 
+#include <algorithm>
 #include <ctime>
 
 #include "vmm/base/log.h"
+#include "xenshim/abi/callback.h"
 #include "xenshim/transport/cpuid_leaves.h"
 #include "xenshim/transport/hypercall_registers.h"
 #include "xenshim/transport/traced.h"
@@ -42,6 +44,10 @@ std::optional<vmm::Gpa> XenPlatform::Access::translate(vmm::Gva at) {
     return linear().translate(at, vmm::Access::kWrite);
 }
 
+std::optional<vmm::Gpa> XenPlatform::Access::translate_code(vmm::Gva at) {
+    return linear().translate(at, vmm::Access::kRead);
+}
+
 // ---- set-up -------------------------------------------------------------------------------------
 
 XenPlatform::XenPlatform(vmm::Machine& machine, PlatformConfig config)
@@ -55,10 +61,6 @@ XenPlatform::XenPlatform(vmm::Machine& machine, PlatformConfig config)
 
 vmm::Result<void> XenPlatform::set_up(const vmm::kvm::Kvm& kvm) {
     const auto supported = TRY(kvm.supported_cpuid());
-    for (const auto& leaf : supported) {
-        // Physical address bits; what lies above exists for no vCPU, and maps to no slot.
-        if (leaf.function == 0x80000008) gfn_limit_ = std::uint64_t{1} << ((leaf.eax & 0xff) - 12);
-    }
     for (unsigned v = 0; v < machine_.vcpus(); ++v) {
         auto leaves = guest_cpuid(supported, {.profile = config_.domain.profile,
                                               .base = config_.cpuid_base,
@@ -67,8 +69,16 @@ vmm::Result<void> XenPlatform::set_up(const vmm::kvm::Kvm& kvm) {
                                               .vcpu = v,
                                               .vcpus = machine_.vcpus(),
                                               .apic_id = vmm::Machine::apic_id(v),
-                                              .tsc_khz = machine_.vcpu(v).vcpu().tsc_khz()});
+                                              .tsc_khz = machine_.vcpu(v).vcpu().tsc_khz(),
+                                              .incarnation = domain_->incarnation()});
+        if (config_.cpu) config_.cpu->limit(leaves);
+        for (const auto& leaf : leaves) {
+            // Physical address bits; what lies above exists for no vCPU, and maps to no slot.
+            if (leaf.function != 0x80000008) continue;
+            gfn_limit_ = std::uint64_t{1} << ((leaf.eax & 0xff) - 12);
+        }
         TRY(machine_.vcpu(v).vcpu().set_cpuid(leaves));
+        per_vcpu(v).cpuid = vmm::kvm::CpuidState::of(leaves);
     }
     TRY(machine_.vcpu(0).vcpu().set_start_state(config_.start));
     if (config_.set_mtrrs) {
@@ -77,10 +87,7 @@ vmm::Result<void> XenPlatform::set_up(const vmm::kvm::Kvm& kvm) {
             machine_.vcpu(v).vcpu().write_msr(kMsrMtrrDefType, kMtrrEnabledWriteBack);
         }
     }
-    timespec real{};
-    ::clock_gettime(CLOCK_REALTIME, &real);
-    domain_->shared_info().set_wall_clock(static_cast<std::uint64_t>(real.tv_sec),
-                                          static_cast<std::uint32_t>(real.tv_nsec));
+    TRY(set_wall_clock());
     TRY(machine_.vm().catch_msrs(config_.cpuid_base, 1));
     if (config_.trace != nullptr) {
         config_.trace->begin({.profile = config_.domain.profile,
@@ -93,6 +100,20 @@ vmm::Result<void> XenPlatform::set_up(const vmm::kvm::Kvm& kvm) {
         }
     }
     return set_up_transport();
+}
+
+vmm::Result<void> XenPlatform::set_wall_clock() {
+    constexpr std::uint64_t kSecond = 1'000'000'000;
+    // Asked of KVM: the machine's own idea of the guest's clock comes with its first housekeeping.
+    const auto clock = TRY(machine_.read_clock());
+    timespec real{};
+    ::clock_gettime(CLOCK_REALTIME, &real);
+    const std::uint64_t now = static_cast<std::uint64_t>(real.tv_sec) * kSecond +
+                              static_cast<std::uint64_t>(real.tv_nsec);
+    const std::uint64_t at_zero = now - std::min(now, clock.clock_ns);
+    domain_->shared_info().set_wall_clock(at_zero / kSecond,
+                                          static_cast<std::uint32_t>(at_zero % kSecond));
+    return {};
 }
 
 void XenPlatform::set_recording(unsigned v, bool on) {
@@ -127,12 +148,49 @@ abi::Reply XenPlatform::run_traced(PerVcpu& vcpu, const abi::Request& request) {
 }
 
 vmm::Result<void> XenPlatform::trap_call_sites() {
+    auto& memory = machine_.memory().guest();
     for (const InlineCallSite& site : config_.call_sites) {
-        if (!machine_.memory().guest().write(site.at, std::as_bytes(std::span(kPortTrap)))) {
+        std::array<std::uint8_t, kPortTrap.size()> code{};
+        if (!memory.read(site.at, std::as_writable_bytes(std::span(code)))) {
+            return vmm::internal_error("a recorded call site lies outside guest memory");
+        }
+        // What was learnt may be another page's content by now.
+        if (code != kVmcall && code != kVmmcall) continue;
+        if (!memory.write(site.at, std::as_bytes(std::span(kPortTrap)))) {
             return vmm::internal_error("a recorded call site lies outside guest memory");
         }
     }
     return {};
+}
+
+std::vector<InlineCallSite> XenPlatform::call_sites() const {
+    const std::scoped_lock lock(sites_mutex_);
+    std::vector<InlineCallSite> sites = config_.call_sites;
+    sites.insert(sites.end(), learnt_.begin(), learnt_.end());
+    return sites;
+}
+
+void XenPlatform::look_at_call_site(PerVcpu& vcpu) {
+    auto& kvm = vcpu.thread.vcpu();
+    const vmm::Gva at{linear_rip(kvm)};
+    std::array<std::uint8_t, kPortTrap.size()> code{};
+    vcpu.access.begin();
+    const bool whole = at.offset() + code.size() <= vmm::kPageSize &&
+                       vcpu.access.read(at, std::as_writable_bytes(std::span(code))) &&
+                       (code == kVmcall || code == kVmmcall);
+    const auto gpa = whole ? vcpu.access.translate_code(at) : std::nullopt;
+    const std::scoped_lock lock(sites_mutex_);
+    if (!gpa || config_.call_sites.size() + learnt_.size() >= kMostCallSites) {
+        vmm::log_guest("hypercall",
+                       "the instruction at 0x%llx could not be made to trap on another host",
+                       static_cast<unsigned long long>(at.value));
+        return;
+    }
+    const auto is_it = [&](const InlineCallSite& site) { return site.at.value == gpa->value; };
+    if (std::ranges::any_of(config_.call_sites, is_it) || std::ranges::any_of(learnt_, is_it)) {
+        return;
+    }
+    learnt_.push_back({.at = *gpa, .vmcall = code == kVmcall});
 }
 
 // Whether the instruction before the linear address `rip` is our trap: other writes to the port are
@@ -177,7 +235,11 @@ bool XenPlatform::handle_trap(PerVcpu& vcpu) {
 // ---- Platform -----------------------------------------------------------------------------------
 
 void XenPlatform::vcpu_ready(vmm::VcpuThread& thread) {
-    if (thread.index() == 0) domain_->set_runstate(0, Runstate::kRunning);
+    if (thread.restored()) {
+        thread.request(vmm::kRestoredRequest);
+    } else if (thread.index() == 0) {
+        domain_->set_runstate(0, Runstate::kRunning);
+    }
     ready_transport(per_vcpu(thread.index()));
 }
 
@@ -193,16 +255,36 @@ void XenPlatform::ap_started(vmm::VcpuThread& thread) {
 
 void XenPlatform::attend(vmm::VcpuThread& thread, std::uint32_t requests) {
     PerVcpu& vcpu = per_vcpu(thread.index());
+    if ((requests & vmm::kRestoredRequest) != 0) {
+        // A guest that waits to be let go stands as it was saved, whatever time goes by.
+        if ((requests & vmm::kPauseRequest) != 0) {
+            constexpr std::uint32_t kHandled =
+                vmm::kPauseRequest | vmm::kRunRequest | vmm::kInspectRequest;
+            return thread.request(requests & ~kHandled);
+        }
+        ready_restored(vcpu);
+    }
     if ((requests & vmm::kTimerRequest) != 0) run_timers(vcpu);
     const bool upcall_due = domain_->shared_info().upcall_pending(thread.index());
     // Beside the vCPU's own vector, if it has one: both come, this one first (measured, 4.17.7).
     if ((requests & vmm::kUpcallRequest) != 0 && upcall_due && callback_vector() != 0) {
         raise_callback(vcpu, callback_vector());
     }
+    // An EOI that this host's KVM has not told of yet it tells of before it enters the guest again,
+    // which it does not while that halts: kvm_pvm, where a batch of instructions may hold both the
+    // interrupt and the next HLT. Elsewhere nobody halts with an interrupt in service; and if one
+    // does, he sees his HLT end early.
+    if (thread.index() == 0 && callback_wire_.awaits_eoi && (requests & vmm::kUpcallRequest) != 0 &&
+        upcall_due && callback_wire_.awaits_eoi()) {
+        leave_hlt(vcpu);
+    }
     if (thread.index() == 0 && pic_.output && (requests & vmm::kExtintRequest) != 0) {
         deliver_extint(vcpu);
     }
-    if (vcpu.blocked) check_block(vcpu, (requests & vmm::kUpcallRequest) != 0 && upcall_due);
+    if (vcpu.blocked) {
+        check_block(vcpu, (requests & vmm::kUpcallRequest) != 0 && upcall_due && is_told(vcpu));
+        if (!vcpu.blocked) run_timers(vcpu);  // a periodic tick that waited for this
+    }
 }
 
 void XenPlatform::inspect(vmm::VcpuThread& thread) {
@@ -214,6 +296,7 @@ void XenPlatform::housekeeping() {
         vmm::log_warn("watchdog", "the guest's watchdog was not fed in time");
         domain_->shutdown(abi::SHUTDOWN_watchdog);
     }
+    domain_->physmap().free_owed();
     // Looking for touched pages is a walk over the memory's extents: every few seconds is enough.
     constexpr unsigned kRoundsBetweenReclaims = 40;
     if (++reclaim_rounds_ >= kRoundsBetweenReclaims) {
@@ -230,7 +313,12 @@ void XenPlatform::housekeeping() {
 
 void XenPlatform::run_timers(PerVcpu& vcpu) {
     const unsigned v = vcpu.thread.index();
-    const auto next = domain_->run_timers(v, machine_.system_time_ns());
+    // Xen's periodic timer stands still while its vCPU sleeps, in HLT as in a hypercall (measured,
+    // 4.17.7).
+    const bool asleep =
+        domain_->vcpu(v).timers.period_ns != 0 &&
+        (vcpu.blocked || vcpu.thread.vcpu().mp_state() == vmm::kvm::MpState::kHalted);
+    const auto next = domain_->run_timers(v, machine_.system_time_ns(), asleep);
     std::optional<std::uint64_t> deadline = next;
     if (vcpu.block_deadline_ns && (!deadline || *vcpu.block_deadline_ns < *deadline)) {
         deadline = vcpu.block_deadline_ns;
@@ -247,9 +335,20 @@ void XenPlatform::block(PerVcpu& vcpu, const abi::Block& until) {
     // Once more with the vCPU asleep: what came since the handler looked has left its request.
     run_timers(vcpu);
     // An upcall that waits already ends the sleep only where it can be taken; a new one always
-    // does. So it is on Xen, and guests poll with interrupts off and never look at the flag.
-    check_block(vcpu, vcpu.thread.vcpu().interrupts_enabled() &&
+    // does. So it is on Xen, and guests poll with interrupts off and never look at the flag. (One
+    // that comes by the LAPIC or the PIC ends the sleep by itself, where it can be taken.)
+    check_block(vcpu, callback_vector() != 0 && vcpu.thread.vcpu().interrupts_enabled() &&
                           domain_->shared_info().upcall_pending(vcpu.thread.index()));
+    if (!vcpu.blocked) run_timers(vcpu);
+}
+
+// Xen wakes a vCPU by what it brings it: an event that has no way to it, or one that is masked at
+// the I/O APIC's pin, lets it sleep (measured, 4.17.7).
+bool XenPlatform::is_told(const PerVcpu& vcpu) const {
+    const unsigned v = vcpu.thread.index();
+    if (callback_vector() != 0 || domain_->vcpu(v).upcall_vector != 0) return true;
+    const unsigned gsi = callback_gsi_.load();
+    return v == 0 && gsi != 0 && callback_wire_.is_open && callback_wire_.is_open(gsi);
 }
 
 void XenPlatform::check_block(PerVcpu& vcpu, bool event) {
@@ -266,16 +365,124 @@ void XenPlatform::check_block(PerVcpu& vcpu, bool event) {
     vcpu.thread.wake();
 }
 
+void XenPlatform::leave_hlt(PerVcpu& vcpu) {
+    auto& kvm = vcpu.thread.vcpu();
+    if (kvm.mp_state() == vmm::kvm::MpState::kHalted && kvm.interrupts_enabled()) {
+        kvm.set_mp_state(vmm::kvm::MpState::kRunnable);
+    }
+}
+
 void XenPlatform::deliver_extint(PerVcpu& vcpu) {
     // The LAPIC's own gate (LVT0) is KVM's to check: a queued interrupt waits for it.
     if (!pic_.output()) return;
     auto& kvm = vcpu.thread.vcpu();
-    if (kvm.ready_for_extint()) {
-        const int vector = pic_.acknowledge();
-        kvm.queue_extint(static_cast<std::uint8_t>(vector));
+    // Injected, not queued: one that is queued is lost when the vCPU is saved, and the PIC would
+    // wait for its end for ever.
+    if (kvm.ready_for_extint() && kvm.can_inject()) {
+        kvm.inject_if_ready(static_cast<std::uint8_t>(pic_.acknowledge()));
+        if (kvm.mp_state() == vmm::kvm::MpState::kHalted) {
+            kvm.set_mp_state(vmm::kvm::MpState::kRunnable);
+        }
     }
     // One more may follow; KVM says when there is room for it.
-    kvm.request_interrupt_window(pic_.output());
+    kvm.request_interrupt_window(pic_.output() || vcpu.upcall_at_window);
+}
+
+// ---- saved and restored -------------------------------------------------------------------------
+
+void XenPlatform::settle() {
+    for (auto& vcpu : vcpus_) {
+        const unsigned v = vcpu->thread.index();
+        vcpu->thread.notice_sipi();
+        // What was asked of the vCPU since it stands still is in nobody's state: an event that came
+        // is brought to it now, and ends its sleep. Other requests are made again where they are
+        // found due, as is what time alone brings: a guest that ran no instruction is saved the
+        // same each time.
+        const bool event = (vcpu->thread.requests().load() & vmm::kUpcallRequest) != 0 &&
+                           domain_->shared_info().upcall_pending(v);
+        if (event && callback_vector() != 0) {
+            raise_again(*vcpu, callback_vector());
+            vcpu->upcall_injected = vcpu->thread.vcpu().interrupts_enabled();
+            vcpu->thread.withdraw(vmm::kUpcallRequest);
+        }
+        const bool told = event && is_told(*vcpu);
+        // An interrupt may have ended the sleep inside KVM.
+        if (vcpu->blocked && (told || !vcpu->thread.sleeping())) check_block(*vcpu, told);
+        settle_transport(*vcpu);
+    }
+}
+
+vmm::Result<VcpuMoved> XenPlatform::save_vcpu(unsigned v, const vmm::kvm::ClockReading& at) {
+    PerVcpu& vcpu = per_vcpu(v);
+    auto saved = TRY(vcpu.thread.save(at));
+    VcpuMoved moved{.cpuid = vcpu.cpuid,
+                    .cpu = std::move(saved.state),
+                    .time = saved.time,
+                    .wait = {.waits = vcpu.blocked,
+                             .deadline_ns = vcpu.blocked ? vcpu.block_deadline_ns : std::nullopt}};
+    show_incarnation(moved.cpuid, config_.cpuid_base, 0);
+    save_transport(vcpu, moved.cpu);
+    return moved;
+}
+
+std::vector<std::string> XenPlatform::missing_features(unsigned v,
+                                                       const vmm::kvm::CpuidState& saved) const {
+    return vmm::kvm::missing_features(saved, vcpus_[v]->cpuid);
+}
+
+vmm::Result<void> XenPlatform::restore_vcpu(unsigned v, const VcpuMoved& moved,
+                                            const vmm::kvm::ClockReading& now) {
+    PerVcpu& vcpu = per_vcpu(v);
+    const std::string name = "vCPU " + std::to_string(v) + ": ";
+    if (const auto good = moved.cpuid.check(); !good) {
+        return vmm::user_error(name + "cpuid: " + good.error());
+    }
+    if (const auto missing = missing_features(v, moved.cpuid); !missing.empty()) {
+        std::string names;
+        for (const auto& feature : missing) {
+            names += (names.empty() ? "" : ", ") + feature;
+        }
+        return vmm::host_error(name + "this host lacks " + names);
+    }
+    if (moved.wait.waits && moved.cpu.activity != vmm::kvm::Activity::kHalted) {
+        return vmm::user_error(name + "it waits, and is not halted");
+    }
+    if (!moved.wait.waits && moved.wait.deadline_ns) {
+        return vmm::user_error(name + "it waits for nothing until some time");
+    }
+    vcpu.cpuid = moved.cpuid;
+    show_incarnation(vcpu.cpuid, config_.cpuid_base, domain_->incarnation());
+    TRY(vcpu.thread.vcpu().set_cpuid(vcpu.cpuid.given()));
+    TRY(vcpu.thread.restore(moved.cpu, moved.time, moved.wait.waits, now));
+    vcpu.blocked = moved.wait.waits;
+    vcpu.block_deadline_ns = moved.wait.deadline_ns;
+    vcpu.upcall_injected =
+        callback_vector() != 0 && moved.cpu.events.interrupt == callback_vector();
+    return restore_transport(vcpu);
+}
+
+void XenPlatform::account_standstill(const vmm::kvm::VmClockState& then,
+                                     std::uint64_t stood_still_ns) {
+    domain_->count_incarnation();
+    for (unsigned v = 0; v < domain_->vcpus(); ++v) {
+        RunstateAccount& account = domain_->vcpu(v).runstate;
+        const std::scoped_lock lock(account.mutex);
+        account.now = after_standstill(account.now, then.clock_ns, stood_still_ns);
+    }
+}
+
+// What was on its way to the vCPU and is in no saved state: all of it follows from what is.
+void XenPlatform::ready_restored(PerVcpu& vcpu) {
+    const unsigned v = vcpu.thread.index();
+    run_timers(vcpu);
+    // Not as a request: an upcall that waited for interrupts to be enabled is no event that would
+    // end a sleep.
+    if (callback_vector() != 0 && !vcpu.upcall_injected &&
+        domain_->shared_info().upcall_pending(v)) {
+        raise_again(vcpu, callback_vector());
+    }
+    if (v == 0 && pic_.output && pic_.output()) vcpu.thread.request(vmm::kExtintRequest);
+    if (vcpu.blocked) check_block(vcpu, false);
 }
 
 // ---- Ports --------------------------------------------------------------------------------------
@@ -300,6 +507,10 @@ bool XenPlatform::free_pages(std::uint64_t gfn, std::uint64_t count) {
     return machine_.memory().free_pages(gfn, count);
 }
 
+void XenPlatform::clear_pages(std::uint64_t gfn, std::uint64_t count) {
+    machine_.memory().clear_pages(gfn, count);
+}
+
 bool XenPlatform::add_ram_page(std::uint64_t gfn) {
     return machine_.memory().add_ram_page(gfn, gfn < gfn_limit_);
 }
@@ -315,7 +526,13 @@ void XenPlatform::send_vector(unsigned vcpu, std::uint8_t vector) {
 
 void XenPlatform::upcall(unsigned vcpu) {
     const std::uint8_t own = domain_->vcpu(vcpu).upcall_vector;
-    if (own != 0) send_vector(vcpu, own);
+    // A line is vCPU 0's, and only while it has no vector of its own: as of that it is no more than
+    // a formality that Linux observes by setting GSI 1.
+    if (own != 0) {
+        send_vector(vcpu, own);
+    } else if (vcpu == 0) {
+        domain_->callback_line().raise();
+    }
     // Also with a vector of its own: a vCPU that sleeps in a hypercall is woken.
     machine_.vcpu(vcpu).request(vmm::kUpcallRequest);
 }
@@ -325,9 +542,8 @@ void XenPlatform::wake(unsigned vcpu) {
 }
 
 void XenPlatform::callback_changed(std::uint64_t value) {
-    const auto type = static_cast<std::uint32_t>(value >> 56);
-    const bool vector = type == abi::kCallbackTypeVector;
-    callback_vector_ = vector ? static_cast<std::uint8_t>(value) : std::uint8_t{0};
+    callback_vector_ = abi::callback_of(value).vector;
+    callback_gsi_ = abi::callback_of(value).gsi;
     for (unsigned v = 0; v < domain_->vcpus(); ++v) {
         if (domain_->shared_info().upcall_pending(v)) upcall(v);
     }

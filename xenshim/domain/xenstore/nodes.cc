@@ -130,4 +130,14 @@ StoreResult<void> populate_domain(Store& store, const DomainInfo& info) {
     return {};
 }
 
+StoreResult<void> rename_domain(Store& store, DomainId domid, const std::string& uuid,
+                                const std::string& name) {
+    HostClient host(store);
+    const Store::Hold hold(store);
+    for (const std::string& path : {domain_path(domid) + "/name", "/vm/" + uuid + "/name"}) {
+        if (host.read(path)) TRY(host.write(path, name));
+    }
+    return {};
+}
+
 }  // namespace xenshim::xenstore

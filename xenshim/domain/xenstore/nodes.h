@@ -29,4 +29,8 @@ struct DomainInfo {
 // Writes the nodes and introduces the domain. EEXIST when the domain is there already.
 StoreResult<void> populate_domain(Store& store, const DomainInfo& info);
 
+// The domain's name is another one from now on, as `xl rename` has it: in each node that tells it.
+StoreResult<void> rename_domain(Store& store, DomainId domid, const std::string& uuid,
+                                const std::string& name);
+
 }  // namespace xenshim::xenstore

@@ -141,6 +141,7 @@ class Store {
 
   private:
     friend class Session;
+    friend class SavedForm;
     struct Node;
     struct Change;
     struct Transaction;
@@ -243,6 +244,7 @@ class Session {
 
   private:
     friend class Store;
+    friend class SavedForm;
     StoreResult<Store::View> view(TransactionId in);
 
     Store& store_;

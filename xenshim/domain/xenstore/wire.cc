@@ -113,6 +113,12 @@ void Connection::mark_broken() {
     front_sent_ = replies_waiting_ = queued_bytes_ = event_bytes_ = 0;
 }
 
+void Connection::begin_anew() {
+    mark_broken();
+    broken_ = false;
+    have_ = 0;
+}
+
 void Connection::process() {
     const auto type = static_cast<MessageType>(header_.type);
     std::array<char, kPayloadMax> copy;

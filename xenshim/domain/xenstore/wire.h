@@ -18,6 +18,8 @@
 #include <string_view>
 #include <utility>
 
+#include "vmm/base/result.h"
+#include "xenshim/domain/xenstore/state.h"
 #include "xenshim/domain/xenstore/store.h"
 
 namespace xenshim::xenstore {
@@ -77,6 +79,8 @@ class Connection {
     // its watches, transactions and waiting output are gone and nothing more is read.
     bool broken() const { return broken_; }
     void mark_broken();
+    // As of a client that has just come: no watches, no transactions, and nothing on its way.
+    void begin_anew();
 
     Session& session() { return session_; }
     // Output that waits, headers included: at most kEventBytes plus one event per watch plus
@@ -87,7 +91,16 @@ class Connection {
     static constexpr std::size_t kRepliesWaiting = 20;
     static constexpr std::size_t kEventBytes = 65536;
 
+    // This client's store, transactions, watches and streams. Not from a watch's callback.
+    XenstoreState snapshot() const;
+    // The store has no other tree yet, the client nothing. Who watches as domain 0 hears nothing:
+    // backends come after this. Requests that wait in the ring, and output that has room there,
+    // are moved when the ring is serviced.
+    vmm::Expected<void, std::string> adopt(const XenstoreState& state);
+
   private:
+    friend class SavedForm;
+
     struct Message {
         std::string bytes;
         WatchId watch = 0;  // 0: a reply
