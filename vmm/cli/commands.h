@@ -6,6 +6,9 @@
 namespace vmm::cli {
 
 config::ExitStatus run(const config::Args& args);
+config::ExitStatus restore(const config::Args& args);
+config::ExitStatus receive(const config::Args& args);
+config::ExitStatus inspect(const config::Args& args);
 config::ExitStatus check(const config::Args& args);
 config::ExitStatus trace(const config::Args& args);
 config::ExitStatus version(const config::Args& args);
@@ -14,6 +17,9 @@ config::ExitStatus list(const config::Args& args);
 config::ExitStatus pause(const config::Args& args);
 config::ExitStatus unpause(const config::Args& args);
 config::ExitStatus regs(const config::Args& args);
+config::ExitStatus save(const config::Args& args);
+config::ExitStatus migrate(const config::Args& args);  // migrate.cc
+config::ExitStatus shutdown(const config::Args& args);
 config::ExitStatus destroy(const config::Args& args);
 
 // Says what is wrong, on stderr, and answers the status that goes with it.

@@ -1,6 +1,8 @@
 #include <cstdio>
 #include <exception>
+#include <nlohmann/json.hpp>
 
+#include "control/json.h"
 #include "vmm/base/log.h"
 #include "vmm/cli/commands.h"
 #include "xenshim/abi/profile.h"
@@ -17,7 +19,13 @@ constexpr config::Command kCommands[] = {
     {"pause", "stop a guest's CPUs", pause},
     {"unpause", "let a guest's CPUs go on", unpause},
     {"regs", "show a guest's registers and the hypercall it is at", regs},
+    {"shutdown", "ask a guest to power itself off", shutdown},
     {"destroy", "end a guest at once", destroy},
+    {"save", "save a guest to a file", save},
+    {"restore", "go on with a guest that was saved", restore},
+    {"migrate", "move a guest to another host", migrate},
+    {"receive", "wait for a guest that is moved here, and go on with it", receive},
+    {"inspect", "show what is in a saved guest's file", inspect},
     {"check", "say what this host can do, and what to do about the rest", check},
     {"version", "print the version", version},
     {"trace", "show what 'run --trace' recorded, or judge it for another profile", trace},
@@ -25,17 +33,21 @@ constexpr config::Command kCommands[] = {
 
 }  // namespace
 
-config::ExitStatus report(const Error& error) {
-    std::fprintf(stderr, "xenolith: %s\n", error.what.c_str());
-    return config::exit_status_of(error.fault);
-}
-
 config::ExitStatus version(const config::Args& args) {
-    constexpr config::Command self{"version", "print the version", version};
-    const auto text = config::parse_plain(self, args);
-    if (!text) return report(text.error());
-    if (!text->empty()) {
-        std::fputs(text->c_str(), stdout);
+    const auto request = config::parse_verb("version", "Prints the version and the profiles.",
+                                            config::Takes::kNothing, args);
+    if (!request) return report(request.error());
+    if (!request->help.empty()) {
+        std::fputs(request->help.c_str(), stdout);
+        return ExitStatus::kPoweroff;
+    }
+    if (request->json) {
+        nlohmann::ordered_json out = {{"version", XENOLITH_VERSION},
+                                      {"default_profile", xenshim::abi::kDefaultProfile},
+                                      {"profiles", nlohmann::ordered_json::array()}};
+        for (const auto& profile : xenshim::abi::profiles())
+            out["profiles"].push_back(profile.name);
+        std::printf("%s\n", control::to_text(out).c_str());
         return ExitStatus::kPoweroff;
     }
     std::printf("xenolith %s\n", XENOLITH_VERSION);
@@ -63,8 +75,15 @@ ExitStatus dispatch(const config::Args& args) {
 
 int main(int argc, char** argv) {
     try {
-        return vmm::config::to_int(
-            vmm::cli::dispatch(vmm::config::Args(argv + (argc > 0 ? 1 : 0), argv + argc)));
+        const auto status =
+            vmm::cli::dispatch(vmm::config::Args(argv + (argc > 0 ? 1 : 0), argv + argc));
+        // What was asked for and could not be said was not done.
+        if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) &&
+            status == vmm::config::ExitStatus::kPoweroff) {
+            return vmm::config::to_int(
+                vmm::cli::report({vmm::Fault::kInternal, "standard output: it cannot be written"}));
+        }
+        return vmm::config::to_int(status);
     } catch (const std::exception& e) {
         // Nothing of ours throws; the standard library does when memory runs out.
         std::fprintf(stderr, "xenolith: %s\n", e.what());

@@ -1,4 +1,5 @@
-// What `--profile list` prints, and docs/profiles.md shows: the dialects side by side.
+// What `--profile list` prints: the dialects side by side, as docs/profiles.md shows them, or with
+// `--json` all that tells them apart.
 #pragma once
 
 #include <string>
@@ -6,5 +7,6 @@
 namespace vmm::cli {
 
 std::string profile_table();
+std::string profiles_json();
 
 }  // namespace vmm::cli

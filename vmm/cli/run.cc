@@ -1,15 +1,16 @@
 #include <cstdio>
 #include <fcntl.h>
-#include <signal.h>
 #include <termios.h>
 #include <unistd.h>
-
-#include <sys/signalfd.h>
 
 #include "vmm/base/log.h"
 #include "vmm/cli/commands.h"
 #include "vmm/cli/control_point.h"
+#include "vmm/cli/guest_cpu.h"
 #include "vmm/cli/profile_table.h"
+#include "vmm/cli/run_vm.h"
+#include "vmm/cli/saved_vm.h"
+#include "vmm/cli/signals.h"
 #include "vmm/cli/vm.h"
 #include "xenshim/abi/profile.h"
 
@@ -48,19 +49,6 @@ bool owns_terminal(int fd) {
     return ::isatty(fd) != 0 && ::tcgetpgrp(fd) == ::getpgrp();
 }
 
-Result<Fd> take_signals() {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
-    if (::sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return errno_error("sigprocmask");
-    ::signal(SIGPIPE, SIG_IGN);
-    Fd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!fd) return errno_error("signalfd");
-    return fd;
-}
-
 ExitStatus status_of(RunEnd::Kind kind) {
     switch (kind) {
         case RunEnd::Kind::kPowerOff: return ExitStatus::kPoweroff;
@@ -70,6 +58,8 @@ ExitStatus status_of(RunEnd::Kind kind) {
         case RunEnd::Kind::kWatchdog: return ExitStatus::kWatchdog;
         case RunEnd::Kind::kSoftReset: return ExitStatus::kSoftReset;
         case RunEnd::Kind::kTerminated: return ExitStatus::kTerminated;
+        case RunEnd::Kind::kSaved: return ExitStatus::kSaved;
+        case RunEnd::Kind::kMoved: return ExitStatus::kMoved;
     }
     return ExitStatus::kInternalError;
 }
@@ -98,7 +88,10 @@ Result<std::unique_ptr<ControlPoint>> take_name(config::VmConfig& config, bool p
     return point;
 }
 
-Result<ExitStatus> run_vm(config::VmConfig config, bool paused, const std::string& trace_file) {
+}  // namespace
+
+Result<ExitStatus> run_vm(config::VmConfig config, SavedVm* saved, bool paused,
+                          const std::string& trace_file, const HandOver& hand_over) {
     // Before anything is opened for writing: it may be in use by the guest that has the name.
     const auto point = TRY(take_name(config, paused));
     Fd console_file;
@@ -106,7 +99,7 @@ Result<ExitStatus> run_vm(config::VmConfig config, bool paused, const std::strin
     std::optional<RawTerminal> raw;
     if (!config.console_file.empty()) {
         console_file =
-            Fd(::open(config.console_file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+            Fd(::open(config.console_file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
         if (!console_file) {
             return errno_error("--console file:" + config.console_file, Fault::kUser);
         }
@@ -123,19 +116,39 @@ Result<ExitStatus> run_vm(config::VmConfig config, bool paused, const std::strin
     std::unique_ptr<xenshim::trace::Writer> trace;
     if (!trace_file.empty()) trace = TRY(xenshim::trace::Writer::create(trace_file));
     const Fd signals = TRY(take_signals());
+    bool begun = false;
     for (;;) {
-        auto vm = TRY(Vm::create(config, console, trace.get()));
+        auto vm = saved != nullptr ? TRY(Vm::restore(*saved, config, console, trace.get()))
+                                   : TRY(Vm::create(config, console, trace.get()));
+        saved = nullptr;
+        if (hand_over.take) TRY(hand_over.take(signals.get()));
+        // What the file held is kept until there is a guest to write it anew.
+        if (console_file && !begun) {
+            [[maybe_unused]] const int cut = ::ftruncate(console_file.get(), 0);
+        }
+        begun = true;
         // Only now: what was refused is told on a terminal as it was.
         if (console.escape && !raw) raw.emplace(STDIN_FILENO);
-        const RunEnd end =
-            TRY(vm->run({.signal_fd = signals.get(), .point = point.get(), .paused = paused}));
+        const RunEnd end = TRY(vm->run({.signal_fd = signals.get(),
+                                        .point = point.get(),
+                                        .paused = paused,
+                                        .before_move = hand_over.settle}));
         paused = false;
         if (!restarts(config, end.kind)) return status_of(end.kind);
         log_info("run", "the guest restarts");
     }
 }
 
-}  // namespace
+void take_host_options(const config::RunRequest& from, config::VmConfig& to) {
+    if (!from.vm.name.empty()) to.name = from.vm.name;
+    to.transport = from.vm.transport;
+    to.console_file = from.vm.console_file;
+}
+
+Result<void> start_log(const config::RunRequest& request) {
+    set_log_level(request.log_level);
+    return request.log_file.empty() ? Result<void>() : set_log_file(request.log_file);
+}
 
 ExitStatus run(const config::Args& args) {
     std::vector<std::string_view> profiles;
@@ -149,17 +162,35 @@ ExitStatus run(const config::Args& args) {
         return ExitStatus::kPoweroff;
     }
     if (request->list_profiles) {
-        std::fputs(profile_table().c_str(), stdout);
+        std::fputs((request->json ? profiles_json() : profile_table()).c_str(), stdout);
         return ExitStatus::kPoweroff;
     }
-    set_log_level(request->log_level);
-    if (!request->log_file.empty()) {
-        if (const auto set = set_log_file(request->log_file); !set) return report(set.error());
-    }
+    if (const auto set = start_log(*request); !set) return report(set.error());
     for (const auto& warning : request->warnings) {
         log_warn("config", "%s", warning.c_str());
     }
-    const auto status = run_vm(request->vm, request->paused, request->trace_file);
+    const auto status = run_vm(request->vm, nullptr, request->paused, request->trace_file, {});
+    return status ? *status : report(status.error());
+}
+
+ExitStatus restore(const config::Args& args) {
+    const auto request = config::parse_restore(args);
+    if (!request) return report(request.error());
+    const config::RunRequest& run = request->run;
+    if (!run.help.empty()) {
+        std::fputs(run.help.c_str(), stdout);
+        return ExitStatus::kPoweroff;
+    }
+    if (const auto set = start_log(run); !set) return report(set.error());
+    const auto status = [&]() -> Result<ExitStatus> {
+        const auto saved = TRY(SavedVm::open(request->file));
+        const auto kvm = TRY(kvm::Kvm::open());
+        TRY(check_cpus(kvm, *saved));
+        if (request->verify) TRY(saved->verify());
+        config::VmConfig config = saved->config();
+        take_host_options(run, config);
+        return run_vm(std::move(config), saved.get(), run.paused, run.trace_file, {});
+    }();
     return status ? *status : report(status.error());
 }
 

@@ -131,12 +131,65 @@ Result<ordered_json> vcpu_to_json(Machine& machine, unsigned index,
     return out;
 }
 
-// No request takes anything yet: the body is empty or an object without members.
-bool is_without_parameters(const std::string& body) {
-    if (body.empty()) return true;
-    const auto value = ordered_json::parse(body, nullptr, false);
-    return value.is_object() && value.empty();
+}  // namespace
+
+namespace {
+
+constexpr std::string_view kMoveIsOpen =
+    "it is not known yet where the guest goes on: let xenolith migrate ask the other side again";
+constexpr std::array<std::string_view, 4> kMigrateParameters{"link", "cancel", "cooperative",
+                                                             "timeout"};
+constexpr std::array<std::string_view, 4> kSaveParameters{"file", "leave_running", "cooperative",
+                                                          "timeout"};
+constexpr std::array<std::string_view, 2> kShutdownParameters{"action", "timeout"};
+
+// How long a guest may take to do what it is asked, in seconds.
+constexpr std::uint64_t kPatience = 60, kMostPatience = 24 * 60 * 60;
+
+std::optional<std::chrono::seconds> patience_in(const ordered_json& parameters) {
+    const auto found = parameters.find("timeout");
+    if (found == parameters.end()) return std::chrono::seconds(kPatience);
+    if (!found->is_number_unsigned()) return std::nullopt;
+    const auto seconds = found->get<std::uint64_t>();
+    if (seconds == 0 || seconds > kMostPatience) return std::nullopt;
+    return std::chrono::seconds(seconds);
 }
+
+// Of what is asked of the guest itself first; nothing where it is not asked.
+struct Cooperation {
+    std::optional<std::chrono::seconds> patience;
+    std::optional<Response> refused;
+};
+
+Response bad_timeout() {
+    return refusal(400, "timeout is a number of seconds, 1 to " + std::to_string(kMostPatience));
+}
+
+Cooperation cooperation_in(const ordered_json& parameters) {
+    const auto wanted = parameters.find("cooperative");
+    if (wanted != parameters.end() && !wanted->is_boolean()) {
+        return {.patience = {}, .refused = refusal(400, "cooperative is true or false")};
+    }
+    if (wanted == parameters.end() || !wanted->get<bool>()) {
+        if (!parameters.contains("timeout")) return {};
+        return {.patience = {}, .refused = refusal(400, "timeout belongs to cooperative")};
+    }
+    const auto patience = patience_in(parameters);
+    if (!patience) return {.patience = {}, .refused = bad_timeout()};
+    return {.patience = patience, .refused = {}};
+}
+
+// While one lives nobody but us looks at the guest's xenstore.
+class LoopAtRest {
+  public:
+    explicit LoopAtRest(EventLoop& loop) : loop_(loop) { loop_.stop(); }
+    ~LoopAtRest() { loop_.start(); }
+    LoopAtRest(const LoopAtRest&) = delete;
+    LoopAtRest& operator=(const LoopAtRest&) = delete;
+
+  private:
+    EventLoop& loop_;
+};
 
 }  // namespace
 
@@ -146,14 +199,29 @@ const Steering::Route Steering::kRoutes[] = {
     {"PUT", "/v1/vm/pause", &Steering::pause},
     {"PUT", "/v1/vm/unpause", &Steering::unpause},
     {"PUT", "/v1/vm/destroy", &Steering::destroy},
+    {"PUT", "/v1/vm/save", &Steering::save, kSaveParameters},
+    {"PUT", "/v1/vm/migrate", &Steering::migrate, kMigrateParameters},
+    {"PUT", "/v1/vm/shutdown", &Steering::shutdown, kShutdownParameters},
 };
 
-Steering::Steering(Machine& machine, xenshim::XenPlatform& platform, VmFacts facts)
-    : machine_(machine), platform_(platform), facts_(std::move(facts)), started_(utc_now()) {}
+Steering::Steering(Machine& machine, xenshim::XenPlatform& platform, VmFacts facts, Save save,
+                   Migrate migrate, Asking asking)
+    : machine_(machine),
+      platform_(platform),
+      facts_(std::move(facts)),
+      save_(std::move(save)),
+      migrate_(std::move(migrate)),
+      asking_(asking),
+      started_(utc_now()) {}
 
 void Steering::serve(ControlPoint& point) {
     while (auto call = point.take()) {
-        point.answer(call->ticket, respond(call->request));
+        Response response = respond(call->request);
+        if (waiting_ && !waiting_->ticket) {
+            waiting_->ticket = call->ticket;  // it is answered later
+        } else {
+            point.answer(call->ticket, std::move(response));
+        }
     }
 }
 
@@ -165,10 +233,15 @@ Response Steering::respond(const control::Request& request) {
             allow += (allow.empty() ? "" : ", ") + std::string(route.method);
             continue;
         }
-        if (!is_without_parameters(request.body)) {
-            return refusal(400, request.target + " takes no parameters");
+        auto parameters = ordered_json::object();
+        if (!request.body.empty()) parameters = ordered_json::parse(request.body, nullptr, false);
+        if (!parameters.is_object()) return refusal(400, "the request's body is no JSON object");
+        for (const auto& [name, value] : parameters.items()) {
+            if (std::ranges::find(route.parameters, name) == route.parameters.end()) {
+                return refusal(400, request.target + " takes no parameter " + name);
+            }
         }
-        return (this->*route.act)();
+        return (this->*route.act)(parameters);
     }
     if (allow.empty()) return refusal(404, "there is no " + request.target);
     Response response = refusal(405, request.target + " is not for " + request.method);
@@ -176,11 +249,12 @@ Response Steering::respond(const control::Request& request) {
     return response;
 }
 
-Response Steering::show() {
+Response Steering::describe() const {
     return answer_of({{"name", facts_.name},
                       {"uuid", facts_.uuid},
                       {"domid", facts_.domid},
-                      {"state", destroyed_          ? "ending"
+                      {"state", machine_.stopping() ? "ending"
+                                : is_open()         ? "moving"
                                 : machine_.paused() ? "paused"
                                                     : "running"},
                       {"type", facts_.type},
@@ -190,6 +264,10 @@ Response Steering::show() {
                       {"memory", facts_.memory_bytes},
                       {"pid", ::getpid()},
                       {"started", started_}});
+}
+
+Response Steering::show(const Parameters&) {
+    return describe();
 }
 
 void Steering::stop_guest() {
@@ -205,25 +283,26 @@ void Steering::let_guest_go() {
     machine_.resume();
 }
 
-Response Steering::pause() {
+Response Steering::pause(const Parameters&) {
     if (!machine_.paused()) stop_guest();
     if (machine_.stopping()) return refusal(409, "the guest has ended");
-    return show();
+    return describe();
 }
 
-Response Steering::unpause() {
+Response Steering::unpause(const Parameters&) {
     if (machine_.stopping()) return refusal(409, "the guest has ended");
+    if (is_open()) return refusal(409, kMoveIsOpen);
     if (machine_.paused()) let_guest_go();
-    return show();
+    return describe();
 }
 
-Response Steering::destroy() {
+Response Steering::destroy(const Parameters&) {
     destroyed_ = true;
     machine_.stop({.kind = StopCause::Kind::kRequested});
-    return show();
+    return describe();
 }
 
-Response Steering::registers() {
+Response Steering::registers(const Parameters&) {
     const bool was_paused = machine_.paused();
     if (!was_paused) stop_guest();
     Response response;
@@ -247,6 +326,217 @@ Response Steering::registers() {
     }
     if (!was_paused) let_guest_go();
     return response;
+}
+
+// Answered when the file is on the disk. The guest ends only then; whatever goes wrong, it is as it
+// was before.
+Response Steering::save(const Parameters& parameters) {
+    const auto file = parameters.find("file");
+    if (file == parameters.end() || !file->is_string() ||
+        !file->get_ref<const std::string&>().starts_with('/')) {
+        return refusal(400, "save needs a file, by its whole path");
+    }
+    AfterSave after = AfterSave::kEnd;
+    if (const auto leave = parameters.find("leave_running"); leave != parameters.end()) {
+        if (!leave->is_boolean()) return refusal(400, "leave_running is true or false");
+        if (leave->get<bool>()) after = AfterSave::kGoOn;
+    }
+    if (is_open()) return refusal(409, kMoveIsOpen);
+    if (waiting_) return asked_already();
+    const Cooperation cooperation = cooperation_in(parameters);
+    if (cooperation.refused) return *cooperation.refused;
+    if (cooperation.patience) {
+        return ask_guest({.ticket = {},
+                          .word = "suspend",
+                          .patience = *cooperation.patience,
+                          .end = {},
+                          .file = file->get<std::string>(),
+                          .after = after,
+                          .link = {}});
+    }
+    const bool was_paused = machine_.paused();
+    if (!was_paused) stop_guest();
+    if (machine_.stopping()) return refusal(409, "the guest has ended");
+    return save_guest(file->get<std::string>(), after, was_paused);
+}
+
+// It stands still.
+Response Steering::save_guest(const std::string& file, AfterSave after, bool was_paused) {
+    const auto report = save_(file, after);
+    if (report && after == AfterSave::kEnd) {
+        saved_ = true;
+        machine_.stop({.kind = StopCause::Kind::kRequested});
+    } else {
+        wake_suspended();
+        if (!was_paused) let_guest_go();
+    }
+    if (report) return answer_of({{"file", file}, {"bytes", report->bytes}});
+    return refusal(report.error().fault == Fault::kUser ? 400 : 500, report.error().what);
+}
+
+// One that has suspended itself, and stays.
+void Steering::wake_suspended() {
+    const auto vcpu = platform_.domain().suspended();
+    if (!vcpu) return;
+    // As the toolstack does it: in the register of the call, which is over.
+    machine_.vcpu(*vcpu).vcpu().set(kvm::Reg::kRax, xenshim::Domain::kSuspendCancelled);
+    platform_.domain().go_on_here();
+    machine_.release();
+}
+
+// Answered when it is known where the guest goes on, or when the link is lost before that.
+Response Steering::migrate(const Parameters& parameters) {
+    const auto link = parameters.find("link");
+    if (link == parameters.end() || !link->is_string()) {
+        return refusal(400, "migrate needs a link");
+    }
+    bool cancel = false;
+    if (const auto wanted = parameters.find("cancel"); wanted != parameters.end()) {
+        if (!wanted->is_boolean()) return refusal(400, "cancel is true or false");
+        cancel = wanted->get<bool>();
+    }
+    if (machine_.stopping()) return refusal(409, "the guest has ended");
+    if (waiting_) return asked_already();
+    if (cancel && !is_open()) return refusal(409, "the guest is not being moved");
+    const Cooperation cooperation = cooperation_in(parameters);
+    if (cooperation.refused) return *cooperation.refused;
+    if (cooperation.patience && !is_open()) {
+        return ask_guest({.ticket = {},
+                          .word = "suspend",
+                          .patience = *cooperation.patience,
+                          .end = {},
+                          .file = {},
+                          .after = {},
+                          .link = link->get<std::string>()});
+    }
+    return move_guest(link->get<std::string>(), cancel);
+}
+
+Response Steering::move_guest(const std::string& link, bool cancel) {
+    using Outcome = MoveReport::Outcome;
+    const Before before = before_move_.value_or(machine_.paused() ? Before::kPaused : Before::kRan);
+    const auto report = migrate_(link, cancel, [this] {
+        if (!machine_.paused()) stop_guest();
+    });
+    if (!report) {
+        if (!is_open()) wake_suspended();
+        return refusal(report.error().fault == Fault::kUser ? 400 : 500, report.error().what);
+    }
+    before_move_.reset();
+    switch (report->outcome) {
+        case Outcome::kGone:
+            moved_ = true;
+            machine_.stop({.kind = StopCause::Kind::kRequested});
+            break;
+        case Outcome::kKept:
+            wake_suspended();
+            if (before == Before::kRan && machine_.paused()) let_guest_go();
+            break;
+        case Outcome::kOpen: before_move_ = before; break;
+    }
+    constexpr std::array<std::string_view, 3> kOutcomes{"gone", "kept", "open"};
+    return answer_of({{"outcome", kOutcomes[static_cast<std::size_t>(report->outcome)]},
+                      {"state", report->state},
+                      {"why", report->why},
+                      {"bytes", report->bytes},
+                      {"blackout_ns", report->blackout.count()}});
+}
+
+// ---- what the guest does by itself --------------------------------------------------------------
+
+Response Steering::shutdown(const Parameters& parameters) {
+    std::string word = "poweroff";
+    if (const auto action = parameters.find("action"); action != parameters.end()) {
+        if (*action != "poweroff" && *action != "reboot") {
+            return refusal(400, "action is poweroff or reboot");
+        }
+        word = action->get<std::string>();
+    }
+    const auto patience = patience_in(parameters);
+    if (!patience) return bad_timeout();
+    if (waiting_) return asked_already();
+    return ask_guest({.ticket = {},
+                      .word = word,
+                      .patience = *patience,
+                      .end = {},
+                      .file = {},
+                      .after = {},
+                      .link = {}});
+}
+
+Response Steering::asked_already() const {
+    return refusal(409, "the guest was asked for " + waiting_->word + " already");
+}
+
+Response Steering::ask_guest(Waiting waiting) {
+    if (machine_.stopping()) return refusal(409, "the guest has ended");
+    if (is_open()) return refusal(409, kMoveIsOpen);
+    if (machine_.paused()) return refusal(409, "the guest is paused: it cannot answer");
+    // Before it is asked: it may be quick.
+    if (waiting.word == "suspend") platform_.domain().expect_suspend();
+    const LoopAtRest rest(asking_.loop);
+    if (const auto asked = asking_.request.ask(waiting.word); !asked) {
+        if (waiting.word == "suspend") platform_.domain().give_up_suspend();
+        return refusal(500,
+                       std::string("xenstore: ") + xenshim::xenstore::error_name(asked.error()));
+    }
+    waiting.end = Clock::now() + waiting.patience;
+    waiting_ = std::move(waiting);
+    return {};
+}
+
+void Steering::look_at_guest(ControlPoint& point) {
+    if (!waiting_ || machine_.stopping()) return;
+    const Waiting waiting = *waiting_;
+    const auto answer = [&](Response response) {
+        waiting_.reset();
+        point.answer(*waiting.ticket, std::move(response));
+    };
+    if (platform_.domain().suspended()) {
+        {
+            // One that has not taken the word shall not find it when it wakes up.
+            const LoopAtRest rest(asking_.loop);
+            asking_.request.withdraw();
+        }
+        if (!waiting.link.empty()) return answer(move_guest(waiting.link, false));
+        const bool was_paused = machine_.paused();
+        if (!was_paused) stop_guest();
+        if (machine_.stopping()) return;  // after all
+        return answer(save_guest(waiting.file, waiting.after, was_paused));
+    }
+    if (waiting.word != "suspend" && asking_.request.is_taken()) {
+        const LoopAtRest rest(asking_.loop);
+        asking_.request.withdraw();
+        return answer(describe());
+    }
+    if (Clock::now() >= waiting.end) {
+        if (waiting.word == "suspend" && !platform_.domain().give_up_suspend()) {
+            return look_at_guest(point);  // just now
+        }
+        answer(give_up(waiting));
+    }
+}
+
+Response Steering::give_up(const Waiting& waiting) {
+    const LoopAtRest rest(asking_.loop);
+    std::string why = "the guest did not " + waiting.word + " within " +
+                      std::to_string(waiting.patience.count()) + " s, and goes on";
+    if (asking_.request.withdraw()) {
+        why += ": it has not taken the request";
+        if (!asking_.request.offered(waiting.word)) {
+            why += ", and has not said that it can (control/feature-" + waiting.word + ")";
+        }
+    }
+    return refusal(409, why);
+}
+
+void Steering::end(ControlPoint& point) {
+    if (!waiting_) return;
+    // Whoever asked it to end has what he wants.
+    point.answer(*waiting_->ticket, waiting_->word == "suspend"
+                                        ? refusal(409, "the guest has ended instead")
+                                        : describe());
+    waiting_.reset();
 }
 
 }  // namespace vmm::cli

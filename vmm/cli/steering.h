@@ -2,10 +2,18 @@
 // VM, calls this.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 
+#include "devices/pv/shutdown_request.h"
 #include "vmm/cli/control_point.h"
+#include "vmm/machine/event_loop.h"
 #include "vmm/machine/machine.h"
 #include "xenshim/transport/xen_platform.h"
 
@@ -23,39 +31,117 @@ struct VmFacts {
     std::uint64_t memory_bytes = 0;
 };
 
+// What became of a file that a VM was saved to.
+struct SaveReport {
+    std::uint64_t bytes = 0;  // its length
+};
+enum class AfterSave { kEnd, kGoOn };
+
+// How far it came over one link to another host.
+struct MoveReport {
+    enum class Outcome {
+        kGone,  // it goes on there
+        kKept,  // it goes on here
+        kOpen,  // the other side has to be asked: until then it stands still
+    };
+    std::string state;  // of migration/ownership.h
+    Outcome outcome = Outcome::kOpen;
+    std::string why;                       // empty: nothing went wrong
+    std::uint64_t bytes = 0;               // of the guest, sent
+    std::chrono::nanoseconds blackout{0};  // so long it stood still by now
+};
+
 class Steering {
   public:
-    Steering(Machine& machine, xenshim::XenPlatform& platform, VmFacts facts);
+    // Writes all of a VM that stands still.
+    using Save = std::function<Result<SaveReport>(const std::string& path, AfterSave after)>;
+
+    // `link`: of the links' folder. `stop` stops the guest, which runs until it is called.
+    using Migrate = std::function<Result<MoveReport>(const std::string& link, bool cancel,
+                                                     const std::function<void()>& stop)>;
+
+    // What the guest is asked by itself, and the loop on whose thread it answers.
+    struct Asking {
+        devices::pv::ShutdownRequest& request;
+        EventLoop& loop;
+    };
+
+    Steering(Machine& machine, xenshim::XenPlatform& platform, VmFacts facts, Save save,
+             Migrate migrate, Asking asking);
 
     // Answers every call that waits.
     void serve(ControlPoint& point);
+    // Answers the call that waits for the guest, when the guest has done it or has had its time.
+    // Once in a while, and when the machine is held or the guest has taken what it was asked.
+    void look_at_guest(ControlPoint& point);
+    // The guest has ended: whoever waits for it is told.
+    void end(ControlPoint& point);
     // A client wants the VM to end; the machine has been told to stop.
     bool destroyed() const { return destroyed_; }
+    // It is in a file, and the machine has been told to stop.
+    bool saved() const { return saved_; }
+    // It is another host's, and the machine has been told to stop.
+    bool moved() const { return moved_; }
 
   private:
-    using Action = control::Response (Steering::*)();
+    using Parameters = nlohmann::ordered_json;  // an object
+    using Action = control::Response (Steering::*)(const Parameters& parameters);
+    using Clock = std::chrono::steady_clock;
+    // A call that is answered when the guest has done what it was asked.
+    struct Waiting {
+        std::optional<control::Ticket> ticket;  // none yet: the call is being taken
+        std::string word;                       // as control/shutdown has it
+        std::chrono::seconds patience{};
+        Clock::time_point end;
+        // "suspend": then the guest is saved, or moved over this link.
+        std::string file;
+        AfterSave after = AfterSave::kEnd;
+        std::string link;
+    };
     struct Route {
         std::string_view method;
         std::string_view target;
         Action act;
+        // The names of those that it takes.
+        std::span<const std::string_view> parameters = {};
     };
     static const Route kRoutes[];
 
     control::Response respond(const control::Request& request);
-    control::Response show();
-    control::Response pause();
-    control::Response unpause();
-    control::Response destroy();
-    control::Response registers();
+    control::Response show(const Parameters&);
+    control::Response pause(const Parameters&);
+    control::Response unpause(const Parameters&);
+    control::Response destroy(const Parameters&);
+    control::Response registers(const Parameters&);
+    control::Response save(const Parameters& parameters);
+    control::Response migrate(const Parameters& parameters);
+    bool is_open() const { return before_move_.has_value(); }
+    control::Response shutdown(const Parameters& parameters);
+    control::Response ask_guest(Waiting waiting);
+    control::Response save_guest(const std::string& file, AfterSave after, bool was_paused);
+    control::Response move_guest(const std::string& link, bool cancel);
+    void wake_suspended();
+    control::Response give_up(const Waiting& waiting);
+    control::Response asked_already() const;
+    control::Response describe() const;
     void stop_guest();
     void let_guest_go();
 
     Machine& machine_;
     xenshim::XenPlatform& platform_;
     const VmFacts facts_;
+    const Save save_;
+    const Migrate migrate_;
+    const Asking asking_;
+    std::optional<Waiting> waiting_;
     const std::string started_;
     std::optional<std::uint64_t> stopped_at_ns_;  // of the guest's system time
     bool destroyed_ = false;
+    bool saved_ = false;
+    bool moved_ = false;
+    // Of a move of which it is not known yet how it ended: what the guest did before it.
+    enum class Before { kRan, kPaused };
+    std::optional<Before> before_move_;
 };
 
 }  // namespace vmm::cli

@@ -17,7 +17,7 @@ Result<ExitStatus> print(const config::TraceRequest& request) {
     auto reader = TRY(trace_::Reader::open(request.file));
     const auto style = request.stable ? trace_::Style::kStable : trace_::Style::kFull;
     switch (request.what) {
-        case What::kShow: TRY(trace_::print_calls(reader, style, stdout)); break;
+        case What::kShow: TRY(trace_::print_calls(reader, style, request.json, stdout)); break;
         case What::kStats: TRY(trace_::print_sums(reader, style, request.json, stdout)); break;
         case What::kJson: TRY(trace_::print_chrome(reader, stdout)); break;
         case What::kCheck: {

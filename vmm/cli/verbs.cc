@@ -1,10 +1,12 @@
-// `xenolith list`, `pause`, `unpause`, `regs` and `destroy`: the first clients of the control
-// socket. What comes out of a socket is taken as it is found: a field that is missing is shown as
+// `xenolith list`, `pause`, `unpause`, `regs`, `save`, `shutdown` and `destroy`: clients of the
+// control socket.
+// What comes out of a socket is taken as it is found: a field that is missing is shown as
 // "-".
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "control/client.h"
 #include "control/endpoint.h"
 #include "control/json.h"
+#include "vmm/cli/client.h"
 #include "vmm/cli/commands.h"
 #include "vmm/cli/config/text.h"
 
@@ -55,39 +58,7 @@ const ordered_json& member_of(const ordered_json& object, const char* key) {
     return found != object.end() ? *found : kNothing;
 }
 
-// An answer with a status other than 200 is the user's mistake or the VM's failure.
-Result<ordered_json> ask(const Fd& socket, const char* method, const char* target,
-                         milliseconds patience) {
-    const auto response = TRY(control::ask(socket, {.method = method, .target = target}, patience));
-    if (response.status != 200) {
-        const std::string why = control::error_of(response.body);
-        const std::string text = why.empty() ? "status " + std::to_string(response.status) : why;
-        constexpr int kEnded = 503;
-        return response.status < 500 || response.status == kEnded ? user_error(text)
-                                                                  : internal_error(text);
-    }
-    auto value = ordered_json::parse(response.body, nullptr, false);
-    if (!value.is_object()) return internal_error("the answer is no JSON object");
-    return value;
-}
-
 // ---- one VM by its name -------------------------------------------------------------------------
-
-Result<Fd> connect_to(const std::string& name) {
-    const std::string path = control::directory_path();
-    const auto nobody = [&] {
-        return user_error("there is no guest named " + config::in_quotes(name) + " in " + path);
-    };
-    const auto directory = Directory::open(path, Directory::Missing::kRefuse);
-    if (!directory) {
-        // No directory: nobody has run here yet.
-        if (::access(path.c_str(), F_OK) != 0) return nobody();
-        return Failure{directory.error()};
-    }
-    auto socket = TRY(directory->connect(name));
-    if (!socket) return nobody();
-    return std::move(*socket);
-}
 
 // What a verb does with the connection and the answer.
 using Then = Result<void> (*)(const Fd& socket, const ordered_json& answer, bool json);
@@ -191,10 +162,11 @@ ExitStatus carry_out(const Verb& verb, const config::Args& args) {
         print(request->help);
         return ExitStatus::kPoweroff;
     }
-    const auto socket = connect_to(request->name);
+    const auto socket = connect_to_guest(request->name);
     if (!socket) return report(socket.error());
     const auto done = [&]() -> Result<void> {
-        const auto answer = TRY(ask(*socket, verb.method, verb.target, kActPatience));
+        const auto answer =
+            TRY(ask_guest(*socket, {.method = verb.method, .target = verb.target}, kActPatience));
         return verb.then(*socket, answer, request->json);
     }();
     if (done) return ExitStatus::kPoweroff;
@@ -227,6 +199,80 @@ ExitStatus destroy(const config::Args& args) {
     return carry_out({"destroy", "Ends a guest at once, and returns when it is gone.", "PUT",
                       "/v1/vm/destroy", await_end},
                      args);
+}
+
+// ---- save ---------------------------------------------------------------------------------------
+
+namespace {
+
+// As the VM's process, which has a working directory of its own, will open it.
+Result<std::string> whole_path(const std::string& path) {
+    std::error_code failed;
+    const auto whole = std::filesystem::absolute(path, failed);
+    if (failed) return user_error(path + ": " + failed.message());
+    return whole.string();
+}
+
+Result<void> save_guest(const config::SaveRequest& request) {
+    // A guest may have as much memory as its disk takes time for.
+    constexpr milliseconds kSavePatience = std::chrono::hours(24);
+    const auto socket = TRY(connect_to_guest(request.name));
+    ordered_json parameters = {{"file", TRY(whole_path(request.file))},
+                               {"leave_running", request.leave_running}};
+    if (request.cooperative) parameters["cooperative"] = true;
+    if (request.timeout_s) parameters["timeout"] = *request.timeout_s;
+    const auto answer = TRY(ask_guest(
+        socket, {.method = "PUT", .target = "/v1/vm/save", .body = control::to_text(parameters)},
+        kSavePatience));
+    return request.leave_running ? print_json(socket, answer, request.json)
+                                 : await_end(socket, answer, request.json);
+}
+
+}  // namespace
+
+ExitStatus save(const config::Args& args) {
+    const auto request = config::parse_save(args);
+    if (!request) return report(request.error());
+    if (!request->help.empty()) {
+        print(request->help);
+        return ExitStatus::kPoweroff;
+    }
+    if (const auto saved = save_guest(*request); !saved) {
+        return report({saved.error().fault, request->name + ": " + saved.error().what});
+    }
+    return ExitStatus::kPoweroff;
+}
+
+// ---- shutdown -----------------------------------------------------------------------------------
+
+namespace {
+
+Result<void> shut_guest_down(const config::ShutdownRequest& request) {
+    // The VM's process says when the guest has had its time.
+    constexpr milliseconds kPatience = std::chrono::hours(25);
+    const auto socket = TRY(connect_to_guest(request.name));
+    ordered_json parameters = {{"action", request.reboot ? "reboot" : "poweroff"}};
+    if (request.timeout_s) parameters["timeout"] = *request.timeout_s;
+    const auto answer = TRY(ask_guest(
+        socket,
+        {.method = "PUT", .target = "/v1/vm/shutdown", .body = control::to_text(parameters)},
+        kPatience));
+    return print_json(socket, answer, request.json);
+}
+
+}  // namespace
+
+ExitStatus shutdown(const config::Args& args) {
+    const auto request = config::parse_shutdown(args);
+    if (!request) return report(request.error());
+    if (!request->help.empty()) {
+        print(request->help);
+        return ExitStatus::kPoweroff;
+    }
+    if (const auto done = shut_guest_down(*request); !done) {
+        return report({done.error().fault, request->name + ": " + done.error().what});
+    }
+    return ExitStatus::kPoweroff;
 }
 
 // ---- list ---------------------------------------------------------------------------------------
@@ -281,7 +327,8 @@ ExitStatus list(const config::Args& args) {
         if (socket && !*socket) continue;  // nobody is there any more
         ordered_json vm = {{"name", name}, {"state", "unresponsive"}};
         if (socket) {
-            const auto answer = ask(**socket, "GET", "/v1/vm", kLookPatience);
+            const auto answer =
+                ask_guest(**socket, {.method = "GET", .target = "/v1/vm"}, kLookPatience);
             if (answer) {
                 vm = *answer;
             } else if (control::wait_for_end(**socket, milliseconds(0))) {

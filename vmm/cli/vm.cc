@@ -1,5 +1,6 @@
 #include "vmm/cli/vm.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -16,19 +17,26 @@
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
-#include "devices/legacy/ioapic.h"
-#include "devices/legacy/pic.h"
-#include "devices/legacy/pit.h"
 #include "devices/platform/acpi_sleep.h"
 #include "devices/pv/console_backend.h"
+#include "devices/pv/shutdown_request.h"
 #include "devices/pv/xenstore_service.h"
+#include "migration/driver.h"
+#include "migration/format/atomic_file.h"
+#include "migration/format/writer.h"
 #include "vmm/base/log.h"
 #include "vmm/boot/acpi/acpi.h"
 #include "vmm/boot/e820.h"
 #include "vmm/boot/layout.h"
 #include "vmm/boot/loader.h"
+#include "vmm/cli/guest_cpu.h"
+#include "vmm/cli/legacy_chips.h"
+#include "vmm/cli/move_places.h"
+#include "vmm/cli/saved_vm.h"
 #include "vmm/cli/steering.h"
+#include "vmm/cli/vm_state.h"
 #include "vmm/machine/event_loop.h"
+#include "xenshim/abi/callback.h"
 #include "xenshim/transport/kvm_xen.h"
 #include "xenshim/transport/portable.h"
 
@@ -48,95 +56,6 @@ xenshim::QuirkMode quirk_mode(config::QuirkChoice choice) {
     }
     return xenshim::QuirkMode::kNone;
 }
-
-constexpr unsigned kIoapicPins = 48;  // as Xen gives its HVM guests
-
-// ---- the platform chips of an HVM machine -------------------------------------------------------
-
-// PIC, IOAPIC and PIT, wired as in a PC: the PIT's output goes to the PIC's input 0 and the
-// IOAPIC's pin 2.
-class LegacyChips {
-  public:
-    LegacyChips(Machine& machine, xenshim::XenPlatform& platform, EventLoop& loop)
-        : machine_(machine),
-          pic_([&platform] { platform.pic_output_changed(); }),
-          ioapic_(kIoapicPins, {.send = [this](const auto& m) { send(m); },
-                                .route_changed = [this](unsigned) { update_routes(); }}),
-          irq0_(*this),
-          pit_({.now_ns = [this] { return machine_.system_time_ns(); },
-                .irq0 = irq0_,
-                .deadline_changed = [this] { arm(); }}),
-          timer_(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {
-        machine.pio().add(pic_);
-        machine.pio().add(pit_);
-        machine.mmio().add(ioapic_);
-        machine.on_ioapic_eoi = [this](std::uint8_t vector) { ioapic_.eoi(vector); };
-        platform.set_pic({.output = [this] { return pic_.output(); },
-                          .acknowledge = [this] { return pic_.acknowledge(); }});
-        loop.add(
-            timer_.get(), [] { return short{POLLIN}; },
-            [this](short) {
-                std::uint64_t expirations = 0;
-                [[maybe_unused]] const auto got =
-                    ::read(timer_.get(), &expirations, sizeof expirations);
-                pit_.tick(machine_.system_time_ns());
-                arm();
-            });
-    }
-
-  private:
-    class Irq0 final : public IrqLine {
-      public:
-        explicit Irq0(LegacyChips& chips) : chips_(chips) {}
-        void set(bool level) override {
-            chips_.pic_.set_irq(0, level);
-            chips_.ioapic_.set_irq(2, level);
-        }
-
-      private:
-        LegacyChips& chips_;
-    };
-
-    void send(const devices::legacy::MsiMessage& message) {
-        if (const auto sent = machine_.vm().signal_msi(message.address, message.data); !sent) {
-            log_guest("ioapic", "%s", sent.error().what.c_str());
-        }
-    }
-
-    // KVM learns from its routing table whose EOIs it has to report.
-    void update_routes() {
-        const std::scoped_lock lock(routes_mutex_);
-        std::vector<kvm::MsiRoute> routes;
-        for (unsigned pin = 0; pin < ioapic_.pins(); ++pin) {
-            const auto route = ioapic_.route(pin);
-            if (!route.message || !route.level_triggered) continue;
-            routes.push_back({pin, route.message->address, route.message->data});
-        }
-        if (const auto set = machine_.vm().set_msi_routes(routes); !set) {
-            log_guest("ioapic", "%s", set.error().what.c_str());
-        }
-    }
-
-    // From the loop's thread and from vCPUs: what the timer is set to is the latest that was read.
-    void arm() {
-        const std::scoped_lock lock(arm_mutex_);
-        itimerspec when{};
-        if (const auto deadline = pit_.next_deadline_ns()) {
-            const std::uint64_t at = std::max<std::uint64_t>(machine_.monotonic_of(*deadline), 1);
-            when.it_value.tv_sec = static_cast<time_t>(at / 1'000'000'000);
-            when.it_value.tv_nsec = static_cast<long>(at % 1'000'000'000);
-        }
-        ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
-    }
-
-    Machine& machine_;
-    std::mutex routes_mutex_, arm_mutex_;
-    devices::legacy::Pic pic_;
-    devices::legacy::Ioapic ioapic_;
-    Irq0 irq0_;
-    devices::legacy::Pit pit_;
-    Fd timer_;
-};
 
 // ---- what `create` reads from files -------------------------------------------------------------
 
@@ -209,33 +128,78 @@ class VmImpl final : public Vm {
         loop_.stop();
     }
 
-    Result<void> build();
+    // A new guest, booted from its files.
+    Result<void> boot();
+    // One that was saved. `saved` stays as long as this does.
+    Result<void> restore(SavedVm& saved);
     Result<RunEnd> run(const RunControl& control) override;
+    Result<SaveReport> save(const std::string& path, AfterSave after) override;
+    Machine& machine() override { return *machine_; }
+    xenshim::XenPlatform& platform() override { return *platform_; }
 
   private:
     bool is_hvm() const { return config_.type == GuestType::kHvm; }
+    boot::Flavour flavour() const { return is_hvm() ? boot::Flavour::kHvm : boot::Flavour::kPvh; }
     Result<TransportChoice> choose_transport(const kvm::Kvm& kvm) const;
-    Result<void> build_memory();
-    Result<void> build_platform(const kvm::Kvm& kvm, const boot::BootInfo& boot_info);
-    Result<void> build_backends();
+    Result<void> make_machine(const kvm::Kvm& kvm);
+    Result<void> take_new_id();
+    Result<void> lay_out_memory();
+    Result<boot::BootInfo> load(const Files& files);
+    Result<void> make_platform(const kvm::Kvm& kvm, const kvm::FlatState& start);
+    Result<void> make_backends();
+    Result<void> introduce_backends();
+    void tell_ports();
+    void take_input();
+    void make_devices();
+    Result<SaveReport> save_to(const std::string& path, AfterSave after);
+    Result<MoveReport> migrate(const std::string& link, bool cancel,
+                               const std::function<void()>& stop);
+    Result<void> begin_to_move();
+    std::optional<migration::Event> act_on_move(migration::Action action);
+    Result<void> send_rest();
+    Result<migration::format::End> write(migration::format::Writer& writer);
     void drain_console();
     VmFacts facts() const;
     RunEnd end_of(const StopCause& cause) const;
 
-    const VmConfig config_;
+    VmConfig config_;  // with a uuid
     const ConsoleFds console_fds_;
     xenshim::trace::Writer* const trace_;
-    std::vector<boot::MemoryMapEntry> map_;
+    // What this life of the guest is known by to whoever takes it over, and how often it was handed
+    // out.
+    migration::format::Id id_{};
+    std::uint64_t epoch_ = 0;
+    config::MemoryLayoutState layout_;
+    config::CallSitesState call_sites_;
+    std::optional<kvm::CpuModel> cpu_;       // of a new guest that has not all of the host's
+    std::vector<boot::MemoryMapEntry> map_;  // of a new guest
     std::unique_ptr<Machine> machine_;
     std::unique_ptr<xenshim::XenPlatform> platform_;
     EventLoop loop_;
-    std::optional<Notifier> console_event_, store_event_;
+    std::unique_ptr<Doorbell> console_event_, store_event_;
+    xenshim::EventChannels::BackendPort console_port_, store_port_;
     std::unique_ptr<devices::pv::ConsoleBackend> console_;
     std::unique_ptr<devices::pv::XenstoreService> store_;
+    std::optional<Notifier> request_taken_;
+    std::unique_ptr<devices::pv::ShutdownRequest> request_;
     std::unique_ptr<LegacyChips> legacy_;
     std::unique_ptr<devices::platform::AcpiSleep> acpi_sleep_;
     devices::platform::AbsentPit absent_pit_;
+    std::unique_ptr<VmState> state_;
+    std::unique_ptr<MemoryFill> fill_;    // of a guest that was restored
     std::atomic<bool> end_asked_{false};  // the operator wants the guest to end
+    bool saved_ = false;                  // and goes on from there, not here
+    bool moved_ = false;                  // likewise
+    // While it is sent and until it is known where it goes on, the backends leave its rings alone.
+    std::atomic<bool> at_rest_{false};
+    struct Departure {
+        std::unique_ptr<migration::Driver> driver;
+        migration::Link* link = nullptr;
+        std::function<void()> stop;
+        std::chrono::steady_clock::time_point stopped{};
+        std::uint64_t bytes = 0;
+    };
+    std::optional<Departure> departure_;
     bool output_gone_ = false;
     bool input_gone_ = false;
 };
@@ -259,16 +223,46 @@ Result<TransportChoice> VmImpl::choose_transport(const kvm::Kvm& kvm) const {
     return TransportChoice::kPortable;
 }
 
-Result<void> VmImpl::build_memory() {
+Result<void> VmImpl::make_machine(const kvm::Kvm& kvm) {
+    machine_ = TRY(Machine::create(kvm, {.vcpus = config_.vcpus,
+                                         .own_pages = xenshim::kOwnPages,
+                                         .ioapic_pins = is_hvm() ? kIoapicPins : 0}));
+    for (const auto& region : layout_.regions) {
+        TRY(machine_->memory().add_region("guest-ram", gfn_to_gpa(region.gfn),
+                                          region.pages * kPageSize));
+    }
+    return {};
+}
+
+// A new life of a guest, which may live beside another of the same file.
+Result<void> VmImpl::take_new_id() {
+    const std::span<std::byte> id(id_);
+    if (::getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size())) {
+        return errno_error("getrandom");
+    }
+    return {};
+}
+
+// Where a new guest's memory is.
+Result<void> VmImpl::lay_out_memory() {
+    map_ = boot::build_memory_map(config_.memory_bytes,
+                                  config_.acpi ? boot::Acpi::kPresent : boot::Acpi::kAbsent);
+    const auto add = [this](Gpa base, std::uint64_t size) {
+        layout_.regions.push_back({.gfn = base.gfn(), .pages = size >> kPageShift});
+    };
     for (const auto& entry : map_) {
-        if (entry.type != boot::MemoryType::kRam) continue;
-        TRY(machine_->memory().add_region("guest-ram", entry.base, entry.size));
+        if (entry.type == boot::MemoryType::kRam) add(entry.base, entry.size);
     }
-    TRY(machine_->memory().add_region("guest-special", layout::kSpecialPages,
-                                      layout::kSpecialPagesSize));
-    if (config_.acpi) {
-        TRY(machine_->memory().add_region("guest-acpi", layout::kAcpiStart, layout::kAcpiSize));
+    add(layout::kSpecialPages, layout::kSpecialPagesSize);
+    if (config_.acpi) add(layout::kAcpiStart, layout::kAcpiSize);
+    std::ranges::sort(layout_.regions, {}, &config::MemoryRegionState::gfn);
+    if (const auto good = layout_.check(config_.memory_bytes); !good) {
+        return internal_error("memory layout: " + good.error());
     }
+    return {};
+}
+
+Result<boot::BootInfo> VmImpl::load(const Files& files) {
     // The identity page table that old HVM guests on old CPUs needed: 4 MiB pages.
     GuestMemory& guest = machine_->memory().guest();
     for (std::uint32_t i = 0; i < 1024; ++i) {
@@ -276,10 +270,39 @@ Result<void> VmImpl::build_memory() {
             return internal_error("the special pages are not there");
         }
     }
-    return {};
+    boot::AcpiTables tables;
+    if (config_.acpi) {
+        boot::AcpiParams params{.flavour = flavour(), .processors = {}};
+        for (unsigned v = 0; v < config_.vcpus; ++v) {
+            params.processors.push_back({.apic_id = Machine::apic_id(v), .online = true});
+        }
+        tables = TRY(boot::build_acpi(params));
+        if (!guest.write(tables.base, tables.bytes)) {
+            return internal_error("the ACPI pages are not there");
+        }
+    }
+    auto info = TRY(boot::load(guest, {.flavour = flavour(),
+                                       .kernel_name = files.kernel.name,
+                                       .kernel = files.kernel.elf.view(),
+                                       .cmdline = config_.cmdline,
+                                       .modules = files.modules,
+                                       .map = map_,
+                                       .rsdp = tables.rsdp}));
+    if (info.call_sites.found) {
+        const auto& sites = *info.call_sites.found;
+        call_sites_.sites = {{.gpa = sites.vmcall.value, .vmcall = true},
+                             {.gpa = sites.vmmcall.value, .vmcall = false}};
+        log_info("boot",
+                 "%s: inline hypercalls at 0x%llx (VMCALL) and 0x%llx (VMMCALL), made to trap",
+                 config_.image().c_str(), static_cast<unsigned long long>(sites.vmcall.value),
+                 static_cast<unsigned long long>(sites.vmmcall.value));
+    } else {
+        log_info("boot", "%s: %s", config_.image().c_str(), info.call_sites.why_not.c_str());
+    }
+    return info;
 }
 
-Result<void> VmImpl::build_platform(const kvm::Kvm& kvm, const boot::BootInfo& boot_info) {
+Result<void> VmImpl::make_platform(const kvm::Kvm& kvm, const kvm::FlatState& start) {
     xenshim::PlatformConfig platform;
     platform.domain.profile = xenshim::abi::find_profile(config_.profile);
     platform.domain.quirks = quirk_mode(config_.quirks);
@@ -289,7 +312,7 @@ Result<void> VmImpl::build_platform(const kvm::Kvm& kvm, const boot::BootInfo& b
     platform.domain.vcpus = config_.vcpus;
     platform.domain.max_event_port = config_.max_event_channels;
     platform.domain.max_grant_frames = config_.max_grant_frames;
-    platform.domain.uuid = TRY(uuid_of(config_));
+    platform.domain.uuid = *config_.uuid;
     std::uint64_t pages = 0, ram_pages = 0, highest = 0;
     for (const auto& entry : map_) {
         platform.domain.memory_map.push_back(
@@ -308,22 +331,15 @@ Result<void> VmImpl::build_platform(const kvm::Kvm& kvm, const boot::BootInfo& b
                         .at = config_.preempt.at,
                         .after_us = config_.preempt_after_us};
     platform.cpuid_base = config_.cpuid_base;
+    platform.cpu = cpu_;
     platform.trace = trace_;
-    platform.start = {.rip = boot_info.entry, .rbx = boot_info.start_info.value};
+    platform.start = start;
     platform.set_mtrrs = !is_hvm();
-
-    const TransportChoice choice = TRY(choose_transport(kvm));
-    if (boot_info.call_sites.found) {
-        const auto& sites = *boot_info.call_sites.found;
-        platform.call_sites = {{sites.vmcall, true}, {sites.vmmcall, false}};
-        log_info("boot",
-                 "%s: inline hypercalls at 0x%llx (VMCALL) and 0x%llx (VMMCALL), made to trap",
-                 config_.image().c_str(), static_cast<unsigned long long>(sites.vmcall.value),
-                 static_cast<unsigned long long>(sites.vmmcall.value));
-    } else {
-        log_info("boot", "%s: %s", config_.image().c_str(), boot_info.call_sites.why_not.c_str());
+    for (const auto& site : call_sites_.sites) {
+        platform.call_sites.push_back({.at = Gpa{site.gpa}, .vmcall = site.vmcall});
     }
 
+    const TransportChoice choice = TRY(choose_transport(kvm));
     if (choice == TransportChoice::kKvmXen) {
         platform_ = std::make_unique<xenshim::KvmXenTransport>(
             *machine_, std::move(platform),
@@ -336,25 +352,22 @@ Result<void> VmImpl::build_platform(const kvm::Kvm& kvm, const boot::BootInfo& b
     return platform_->set_up(kvm);
 }
 
-Result<void> VmImpl::build_backends() {
-    namespace store = xenshim::xenstore;
+// The other ends of the guest's rings, as they are for a new guest and for one that was saved.
+Result<void> VmImpl::make_backends() {
     auto& domain = platform_->domain();
     auto& channels = domain.event_channels();
     GuestMemory& guest = machine_->memory().guest();
-    std::byte* console_page = guest.page(layout::kConsolePage.gfn());
-    std::byte* store_page = guest.page(layout::kXenstorePage.gfn());
-
-    console_event_ = TRY(Notifier::create());
-    store_event_ = TRY(Notifier::create());
+    std::byte* const console_page = guest.page(layout::kConsolePage.gfn());
+    std::byte* const store_page = guest.page(layout::kXenstorePage.gfn());
+    if (console_page == nullptr || store_page == nullptr) {
+        return user_error("the guest's memory has no room for its console and its xenstore");
+    }
+    console_event_ = TRY(Doorbell::create());
+    store_event_ = TRY(Doorbell::create());
     // The store's port comes first, as the toolstack makes it: drivers have been seen to rely on
     // port 1 and 2.
-    const auto store_port = channels.attach_backend([this] { store_event_->notify(); });
-    const auto console_port = channels.attach_backend([this] { console_event_->notify(); });
-
-    domain.params().put(xenshim::abi::HVM_PARAM_STORE_PFN, layout::kXenstorePage.gfn());
-    domain.params().put(xenshim::abi::HVM_PARAM_STORE_EVTCHN, store_port.local);
-    domain.params().put(xenshim::abi::HVM_PARAM_CONSOLE_PFN, layout::kConsolePage.gfn());
-    domain.params().put(xenshim::abi::HVM_PARAM_CONSOLE_EVTCHN, console_port.local);
+    store_port_ = channels.attach_backend([this] { store_event_->ring(); });
+    console_port_ = channels.attach_backend([this] { console_event_->ring(); });
 
     // Since 4.2 (read, not measured before 4.17) the daemons map both pages by entries that the
     // toolstack wrote.
@@ -364,116 +377,108 @@ Result<void> VmImpl::build_backends() {
         domain.grants().seed(abi::GNTTAB_RESERVED_XENSTORE, layout::kXenstorePage.gfn());
     }
 
-    store::Ring::initialise_page(store_page);
     store_ = std::make_unique<devices::pv::XenstoreService>(
-        config_.domid, store_page, [&channels, store_port] { channels.notify(store_port.remote); },
-        [this] { store_event_->notify(); });
+        config_.domid, store_page, [this, &channels] { channels.notify(store_port_.remote); },
+        [this] { store_event_->ring(); });
+    store_event_->attach(loop_, [this] { return !at_rest_ && store_->service(); });
+    request_taken_ = TRY(Notifier::create());
+    request_ = std::make_unique<devices::pv::ShutdownRequest>(store_->store(), config_.domid,
+                                                              [this] { request_taken_->notify(); });
+
+    console_ = std::make_unique<devices::pv::ConsoleBackend>(
+        console_page, [this, &channels] { channels.notify(console_port_.remote); });
+    // That it rang is enough: what is wanted of the descriptors below is asked anew. There was
+    // something to do if there is output, or if the guest has taken input.
+    console_event_->attach(loop_, [this, room = std::size_t{0}]() mutable {
+        if (at_rest_) return false;
+        const std::size_t before = std::exchange(room, console_->input_room());
+        return console_->has_output() || room != before;
+    });
+    loop_.add(
+        console_fds_.out,
+        [this] {
+            const bool some = !at_rest_ && console_->has_output();
+            return some ? short{POLLOUT} : short{0};
+        },
+        [this](short) {
+            if (!output_gone_) output_gone_ = !pump_output(*console_, console_fds_.out);
+            // A guest does not wait for ever for a reader who is gone.
+            if (output_gone_) console_->drop_output();
+        });
+    if (console_fds_.in >= 0) {
+        loop_.add(
+            console_fds_.in,
+            [this] {
+                // The escape is looked for also while the guest takes nothing.
+                const bool some = !at_rest_ && !input_gone_ &&
+                                  (console_fds_.escape || console_->input_room() != 0);
+                return some ? short{POLLIN} : short{0};
+            },
+            [this](short) { take_input(); });
+    }
+    return {};
+}
+
+void VmImpl::take_input() {
+    std::array<std::byte, 256> buffer;
+    // What a terminal gives and the guest has no room for is lost, as on a serial line whose
+    // receiver is overrun; a file or a pipe waits.
+    const std::size_t room =
+        console_fds_.escape ? buffer.size() : std::min(buffer.size(), console_->input_room());
+    const ssize_t got = ::read(console_fds_.in, buffer.data(), room);
+    if (got <= 0) {
+        input_gone_ = got == 0 || (errno != EINTR && errno != EAGAIN);
+        return;
+    }
+    const std::span<const std::byte> bytes(buffer.data(), static_cast<std::size_t>(got));
+    if (console_fds_.escape) {
+        const auto at = std::find(bytes.begin(), bytes.end(), *console_fds_.escape);
+        if (at != bytes.end()) {
+            end_asked_ = true;
+            machine_->stop({.kind = StopCause::Kind::kRequested});
+            return;
+        }
+    }
+    console_->give_input(bytes);
+}
+
+void VmImpl::tell_ports() {
+    auto& params = platform_->domain().params();
+    params.put(xenshim::abi::HVM_PARAM_STORE_EVTCHN, store_port_.local);
+    params.put(xenshim::abi::HVM_PARAM_CONSOLE_EVTCHN, console_port_.local);
+}
+
+// What a toolstack does for a new guest: says where the rings are, and fills the store.
+Result<void> VmImpl::introduce_backends() {
+    namespace store = xenshim::xenstore;
+    auto& domain = platform_->domain();
+    domain.params().put(xenshim::abi::HVM_PARAM_STORE_PFN, layout::kXenstorePage.gfn());
+    domain.params().put(xenshim::abi::HVM_PARAM_CONSOLE_PFN, layout::kConsolePage.gfn());
+    tell_ports();
+
+    store::Ring::initialise_page(machine_->memory().guest().page(layout::kXenstorePage.gfn()));
     const std::uint64_t kib = config_.memory_bytes / 1024;
     const auto populated =
         store::populate_domain(store_->store(), {.domid = config_.domid,
                                                  .name = config_.name,
-                                                 .uuid = uuid_text(domain.config().uuid),
+                                                 .uuid = uuid_text(*config_.uuid),
                                                  .memory_max_kib = kib,
                                                  .memory_target_kib = kib,
                                                  .vcpus = config_.vcpus,
                                                  .vcpus_online = config_.vcpus,
-                                                 .store_port = store_port.local,
+                                                 .store_port = store_port_.local,
                                                  .store_gfn = layout::kXenstorePage.gfn(),
-                                                 .console_port = console_port.local,
+                                                 .console_port = console_port_.local,
                                                  .console_gfn = layout::kConsolePage.gfn(),
                                                  .console_tty = {},
                                                  .start_time = start_time()});
     if (!populated) {
         return internal_error(std::string("xenstore: ") + store::error_name(populated.error()));
     }
-    loop_.add(
-        store_event_->fd(), [] { return short{POLLIN}; },
-        [this](short) {
-            store_event_->clear();
-            store_->service();
-        });
-
-    console_ = std::make_unique<devices::pv::ConsoleBackend>(
-        console_page, [&channels, console_port] { channels.notify(console_port.remote); });
-    loop_.add(
-        console_event_->fd(), [] { return short{POLLIN}; },
-        [this](short) { console_event_->clear(); });
-    loop_.add(
-        console_fds_.out,
-        [this] { return !output_gone_ && console_->has_output() ? short{POLLOUT} : short{0}; },
-        [this](short) { output_gone_ = !devices::pv::pump_output(*console_, console_fds_.out); });
-    if (console_fds_.in >= 0) {
-        loop_.add(
-            console_fds_.in,
-            [this] {
-                // The escape is looked for also while the guest takes nothing.
-                return !input_gone_ && (console_fds_.escape || console_->input_room() != 0)
-                           ? short{POLLIN}
-                           : short{0};
-            },
-            [this](short) {
-                std::array<std::byte, 256> buffer;
-                // What a terminal gives and the guest has no room for is lost, as on a serial line
-                // whose receiver is overrun; a file or a pipe waits.
-                const std::size_t room = console_fds_.escape
-                                             ? buffer.size()
-                                             : std::min(buffer.size(), console_->input_room());
-                const ssize_t got = ::read(console_fds_.in, buffer.data(), room);
-                if (got <= 0) {
-                    input_gone_ = got == 0 || (errno != EINTR && errno != EAGAIN);
-                    return;
-                }
-                std::span<const std::byte> bytes(buffer.data(), static_cast<std::size_t>(got));
-                if (console_fds_.escape) {
-                    const auto at = std::find(bytes.begin(), bytes.end(), *console_fds_.escape);
-                    if (at != bytes.end()) {
-                        end_asked_ = true;
-                        machine_->stop({.kind = StopCause::Kind::kRequested});
-                        return;
-                    }
-                }
-                console_->give_input(bytes);
-            });
-    }
     return {};
 }
 
-Result<void> VmImpl::build() {
-    if (xenshim::abi::find_profile(config_.profile) == nullptr) {
-        return user_error("--profile " + config_.profile + ": there is no such profile");
-    }
-    // Everything that the user may have got wrong comes before anything that the host may lack.
-    Files files = TRY(read_files(config_));
-    const auto kvm = TRY(kvm::Kvm::open());
-    map_ = boot::build_memory_map(config_.memory_bytes,
-                                  config_.acpi ? boot::Acpi::kPresent : boot::Acpi::kAbsent);
-    machine_ = TRY(Machine::create(kvm, {.vcpus = config_.vcpus,
-                                         .own_pages = xenshim::kOwnPages,
-                                         .ioapic_pins = is_hvm() ? kIoapicPins : 0}));
-    TRY(build_memory());
-
-    boot::AcpiTables tables;
-    const auto flavour = is_hvm() ? boot::Flavour::kHvm : boot::Flavour::kPvh;
-    if (config_.acpi) {
-        boot::AcpiParams params{.flavour = flavour, .processors = {}};
-        for (unsigned v = 0; v < config_.vcpus; ++v) {
-            params.processors.push_back({.apic_id = Machine::apic_id(v), .online = true});
-        }
-        tables = TRY(boot::build_acpi(params));
-        if (!machine_->memory().guest().write(tables.base, tables.bytes)) {
-            return internal_error("the ACPI pages are not there");
-        }
-    }
-    const boot::BootInfo boot_info =
-        TRY(boot::load(machine_->memory().guest(), {.flavour = flavour,
-                                                    .kernel_name = files.kernel.name,
-                                                    .kernel = files.kernel.elf.view(),
-                                                    .cmdline = config_.cmdline,
-                                                    .modules = files.modules,
-                                                    .map = map_,
-                                                    .rsdp = tables.rsdp}));
-    TRY(build_platform(kvm, boot_info));
-    TRY(build_backends());
+void VmImpl::make_devices() {
     if (is_hvm()) {
         legacy_ = std::make_unique<LegacyChips>(*machine_, *platform_, loop_);
     } else {
@@ -487,7 +492,209 @@ Result<void> VmImpl::build() {
             [this] { platform_->domain().shutdown(xenshim::abi::SHUTDOWN_poweroff); });
         machine_->pio().add(*acpi_sleep_);
     }
+    state_ = std::make_unique<VmState>(VmState::Parts{
+        .machine = *machine_, .platform = *platform_, .store = *store_, .chips = legacy_.get()});
+}
+
+Result<void> VmImpl::boot() {
+    if (xenshim::abi::find_profile(config_.profile) == nullptr) {
+        return user_error("--profile " + config_.profile + ": there is no such profile");
+    }
+    // Everything that the user may have got wrong comes before anything that the host may lack.
+    const Files files = TRY(read_files(config_));
+    if (!config_.cpu.empty()) cpu_ = TRY(read_cpu(config_.cpu));
+    const auto kvm = TRY(kvm::Kvm::open());
+    if (cpu_) TRY(check_cpu(kvm, config_.cpu, *cpu_));
+    config_.uuid = TRY(uuid_of(config_));
+    TRY(take_new_id());
+    TRY(lay_out_memory());
+    TRY(make_machine(kvm));
+    const boot::BootInfo info = TRY(load(files));
+    TRY(make_platform(kvm, {.rip = info.entry, .rbx = info.start_info.value}));
+    TRY(make_backends());
+    TRY(introduce_backends());
+    make_devices();
     return {};
+}
+
+// ---- saved and restored -------------------------------------------------------------------------
+
+Result<void> VmImpl::restore(SavedVm& saved) {
+    layout_ = saved.layout();
+    epoch_ = saved.start().epoch;
+    if (saved.is_stream()) {
+        id_ = saved.start().id;  // nowhere else will it go on
+    } else {
+        TRY(take_new_id());
+    }
+    const auto kvm = TRY(kvm::Kvm::open());
+    TRY(make_machine(kvm));
+    if (saved.is_stream()) {
+        TRY(saved.receive_rest(machine_->memory().regions()));
+    } else {
+        fill_ = TRY(MemoryFill::start(saved, machine_->memory(), [this](const Error& error) {
+            machine_->stop({.kind = StopCause::Kind::kError, .error = error});
+        }));
+    }
+    call_sites_ = saved.call_sites();
+    // The platform writes into the kernel's call sites what traps on this host.
+    TRY(make_platform(kvm, {}));
+    TRY(make_backends());
+    make_devices();
+    // The guest's clock goes on from where it stood: of the time in between it learns by its wall
+    // clock alone.
+    TRY(state_->restore(saved.parts(), saved.name(), 0));
+    if (state_->begun_anew()) tell_ports();  // the first ones again, whatever it made of them
+    TRY(platform_->set_wall_clock());
+    if (config_.name != saved.config().name) {
+        namespace store = xenshim::xenstore;
+        const auto renamed = store::rename_domain(store_->store(), config_.domid,
+                                                  uuid_text(*config_.uuid), config_.name);
+        if (!renamed)
+            return internal_error(std::string("xenstore: ") + store::error_name(renamed.error()));
+    }
+    // What they had to do when the guest was saved was told them in another process.
+    store_event_->ring();
+    console_event_->ring();
+    return {};
+}
+
+// Everything of the guest, which stands still.
+Result<migration::format::End> VmImpl::write(migration::format::Writer& writer) {
+    namespace format = migration::format;
+    std::vector<format::KindToWrite> kinds = state_->kinds();
+    kinds.push_back({.section = config::ConfigState::kSection});
+    kinds.push_back({.section = config::MemoryLayoutState::kSection});
+    kinds.push_back({.section = config::CallSitesState::kSection});
+    TRY(writer.start(id_, epoch_, config::profile_state(config_), kinds));
+    TRY(writer.record(config::config_state(config_)));
+    TRY(writer.record(layout_));
+    config::CallSitesState sites;
+    for (const auto& site : platform_->call_sites()) {
+        sites.sites.push_back({.gpa = site.at.value, .vmcall = site.vmcall});
+    }
+    TRY(writer.record(sites));
+    TRY(state_->save(writer));
+    platform_->domain().physmap().free_owed();  // no hole has content
+    for (const auto& region : machine_->memory().regions()) {
+        // What is shown over the region's pages is not what is in them.
+        const auto mapped = TRY(ReadOnlyView::of(region.fd, region.pages * kPageSize));
+        TRY(writer.memory(
+            {.gfn = region.gfn,
+             .memory = mapped.bytes(),
+             .next_data = format::data_of_memfd(region.fd, region.pages * kPageSize)}));
+    }
+    return writer.finish();
+}
+
+Result<SaveReport> VmImpl::save(const std::string& path, AfterSave after) {
+    const SaveReport report = TRY(save_to(path, after));
+    if (after == AfterSave::kEnd) {
+        saved_ = true;
+        machine_->stop({.kind = StopCause::Kind::kRequested});
+    }
+    return report;
+}
+
+Result<SaveReport> VmImpl::save_to(const std::string& path, AfterSave after) {
+    namespace format = migration::format;
+    if (fill_ != nullptr && !fill_->finish()) {
+        return user_error("the file that the guest was restored from is damaged");
+    }
+    auto file = TRY(format::AtomicFile::create(path));
+    // With the backends at rest nobody but us looks at the guest's memory.
+    loop_.stop();
+    ++epoch_;
+    const auto written = [&]() -> Result<format::End> {
+        format::Writer writer(file);
+        const format::End end = TRY(write(writer));
+        TRY(file.commit());
+        return end;
+    }();
+    // What the guest has written to its console and nobody has read yet is in the file: it comes
+    // out there if it does not go on here.
+    if (!written || after == AfterSave::kGoOn) loop_.start();
+    if (!written) return Failure{written.error()};
+    return SaveReport{.bytes = written->length};
+}
+
+// ---- moved to another host ----------------------------------------------------------------------
+
+// An attempt: nothing is stopped yet.
+Result<void> VmImpl::begin_to_move() {
+    if (fill_ != nullptr && !fill_->finish()) {
+        return user_error("the file that the guest was restored from is damaged");
+    }
+    const migration::Attempt attempt{.vm = id_, .epoch = ++epoch_};
+    const std::string folder = TRY(moves_folder());
+    auto records = TRY(migration::Records::open(folder, migration::Side::kSource, id_));
+    departure_.emplace();
+    departure_->driver = std::make_unique<migration::Driver>(
+        migration::Ownership::source(attempt), std::move(records), "",
+        [this](migration::Action action) { return act_on_move(action); });
+    return {};
+}
+
+std::optional<migration::Event> VmImpl::act_on_move(migration::Action action) {
+    using migration::Action;
+    switch (action) {
+        case Action::kStopGuest:
+            departure_->stop();
+            departure_->stopped = std::chrono::steady_clock::now();
+            break;
+        case Action::kSendRest:
+            if (const auto sent = send_rest(); !sent) {
+                // It may have stopped reading because it has something to say.
+                if (departure_->link->has_something()) break;
+                departure_->driver->set_why(sent.error().what);
+                return migration::Event::kFailed;
+            }
+            break;
+        case Action::kRunGuest:
+            at_rest_ = false;
+            store_event_->ring();
+            console_event_->ring();
+            break;
+        // The process, all that is left of it, ends.
+        default: break;
+    }
+    return std::nullopt;
+}
+
+Result<void> VmImpl::send_rest() {
+    namespace format = migration::format;
+    if (machine_->stopping()) return user_error("the guest has ended");
+    loop_.stop();
+    at_rest_ = true;
+    loop_.start();  // for those who ask how it goes
+    migration::HeededSink sink(*departure_->link);
+    format::Writer writer(sink);
+    departure_->bytes = TRY(write(writer)).length;
+    return {};
+}
+
+Result<MoveReport> VmImpl::migrate(const std::string& name, bool cancel,
+                                   const std::function<void()>& stop) {
+    migration::Link link(TRY(connect_to_link(name)), "the other side");
+    if (!departure_) TRY(begin_to_move());
+    departure_->stop = stop;
+    departure_->link = &link;
+    migration::Driver& driver = *departure_->driver;
+    driver.depart(link, cancel);
+    departure_->link = nullptr;
+    const auto stood = std::chrono::steady_clock::now() - departure_->stopped;
+    MoveReport report{
+        .state = std::string(name_of(driver.state())),
+        .outcome = driver.state() == migration::State::kGone   ? MoveReport::Outcome::kGone
+                   : driver.state() == migration::State::kKept ? MoveReport::Outcome::kKept
+                                                               : MoveReport::Outcome::kOpen,
+        .why = driver.why(),
+        .bytes = departure_->bytes,
+        .blackout = departure_->bytes == 0
+                        ? std::chrono::nanoseconds{0}
+                        : std::chrono::duration_cast<std::chrono::nanoseconds>(stood)};
+    if (report.outcome != MoveReport::Outcome::kOpen) departure_.reset();
+    return report;
 }
 
 // What the guest wrote before it ended reaches the sink, also a slow one; a reader that takes
@@ -543,18 +750,28 @@ VmFacts VmImpl::facts() const {
 Result<RunEnd> VmImpl::run(const RunControl& control) {
     using Clock = std::chrono::steady_clock;
     constexpr std::chrono::milliseconds kHousekeeping{250};
-    Steering steering(*machine_, *platform_, facts());
+    Steering steering(
+        *machine_, *platform_, facts(),
+        [this](const std::string& path, AfterSave after) { return save_to(path, after); },
+        [&](const std::string& link, bool cancel, const std::function<void()>& stop) {
+            if (control.before_move && !departure_) control.before_move();
+            return migrate(link, cancel, stop);
+        },
+        {.request = *request_, .loop = loop_});
     if (control.point != nullptr) control.point->serve_on(loop_);
     loop_.start();
     TRY(machine_->start(*platform_,
                         control.paused ? Machine::StartAs::kPaused : Machine::StartAs::kRunning));
+    if (control.paused && control.stands_still) control.stands_still();
     auto next_round = Clock::now() + kHousekeeping;
     while (!machine_->stopping()) {
-        std::array<pollfd, 3> fds{{{.fd = machine_->stop_fd(), .events = POLLIN, .revents = 0},
+        std::array<pollfd, 5> fds{{{.fd = machine_->stop_fd(), .events = POLLIN, .revents = 0},
                                    {.fd = control.signal_fd, .events = POLLIN, .revents = 0},
                                    {.fd = control.point != nullptr ? control.point->fd() : -1,
                                     .events = POLLIN,
-                                    .revents = 0}}};
+                                    .revents = 0},
+                                   {.fd = machine_->hold_fd(), .events = POLLIN, .revents = 0},
+                                   {.fd = request_taken_->fd(), .events = POLLIN, .revents = 0}}};
         const auto left =
             std::chrono::ceil<std::chrono::milliseconds>(next_round - Clock::now()).count();
         const int ready =
@@ -569,17 +786,28 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
             end_asked_ = true;
             machine_->stop({.kind = StopCause::Kind::kRequested});
         }
-        if (ready > 0 && (fds[2].revents & POLLIN) != 0) {
-            steering.serve(*control.point);
-            if (steering.destroyed()) end_asked_ = true;
+        if (ready > 0 && (fds[3].revents & POLLIN) != 0 && control.stands_still) {
+            control.stands_still();
         }
+        if (ready > 0 && (fds[4].revents & POLLIN) != 0) request_taken_->clear();
+        if (control.point != nullptr) {
+            if (ready > 0 && (fds[2].revents & POLLIN) != 0) steering.serve(*control.point);
+            steering.look_at_guest(*control.point);
+        }
+        if (steering.destroyed()) end_asked_ = true;
+        if (steering.saved()) saved_ = true;
+        if (steering.moved()) moved_ = true;
     }
     const StopCause cause = machine_->join();
+    if (control.point != nullptr) steering.end(*control.point);
     loop_.stop();
-    drain_console();
+    // What it wrote and nobody has read yet comes out where it goes on.
+    if (!saved_ && !moved_) drain_console();
     log_info("run", "continuations: %llu",
              static_cast<unsigned long long>(platform_->continuations()));
     if (cause.error) return Failure{*cause.error};
+    if (saved_) return RunEnd{RunEnd::Kind::kSaved};
+    if (moved_) return RunEnd{RunEnd::Kind::kMoved};
     // Also when the guest ended by itself at the same moment: it is not restarted.
     if (end_asked_) return RunEnd{RunEnd::Kind::kTerminated};
     return end_of(cause);
@@ -590,7 +818,14 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
 Result<std::unique_ptr<Vm>> Vm::create(const VmConfig& config, const ConsoleFds& console,
                                        xenshim::trace::Writer* trace) {
     auto vm = std::make_unique<VmImpl>(config, console, trace);
-    TRY(vm->build());
+    TRY(vm->boot());
+    return std::unique_ptr<Vm>(std::move(vm));
+}
+
+Result<std::unique_ptr<Vm>> Vm::restore(SavedVm& saved, const VmConfig& config,
+                                        const ConsoleFds& console, xenshim::trace::Writer* trace) {
+    auto vm = std::make_unique<VmImpl>(config, console, trace);
+    TRY(vm->restore(saved));
     return std::unique_ptr<Vm>(std::move(vm));
 }
 

@@ -87,6 +87,12 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
     if (::ioctl(vm->fd(), KVM_SET_TSS_ADDR, kTssAddr) != 0) {
         return errno_error("KVM_SET_TSS_ADDR", Fault::kHost);
     }
+    // So that a vCPU's saved state says of a triple fault that KVM has not told us of yet.
+    // Optional: without it that vCPU meets the fault again.
+    kvm_enable_cap triple_fault{};
+    triple_fault.cap = KVM_CAP_X86_TRIPLE_FAULT_EVENT;
+    triple_fault.args[0] = 1;
+    [[maybe_unused]] const int ignored = ::ioctl(vm->fd(), KVM_ENABLE_CAP, &triple_fault);
     return vm;
 }
 

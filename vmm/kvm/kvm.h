@@ -2,6 +2,7 @@
 // <linux/kvm.h>. Facts: Linux' Documentation/virt/kvm/api.rst.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -12,6 +13,7 @@
 
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"
+#include "vmm/kvm/vcpu_state.h"
 #include "vmm/memory/address.h"
 #include "vmm/memory/page_walk.h"
 
@@ -78,6 +80,23 @@ struct MsiRoute {
     std::uint32_t data = 0;
 };
 
+// What this host's KVM can save of a vCPU.
+struct SavedByHost {
+    static Result<SavedByHost> of(const Kvm& kvm);
+
+    std::vector<std::uint32_t> msrs;  // ascending; not every one must be readable on every vCPU
+    std::size_t xsave_bytes = 4096;
+    bool system_registers_2 = false;
+    bool xcrs = false;
+};
+
+// The guest's clock at an instant, and what else could be read at that instant.
+struct ClockReading {
+    std::uint64_t clock_ns = 0;
+    std::uint64_t realtime_ns = 0;
+    std::uint64_t host_tsc = 0;
+};
+
 class Vm {
   public:
     static Result<std::unique_ptr<Vm>> create(const Kvm& kvm);
@@ -103,6 +122,8 @@ class Vm {
     Result<void> set_msi_routes(std::span<const MsiRoute> routes);
     Result<std::uint64_t> clock_ns() const;
     Result<void> set_clock_ns(std::uint64_t ns);
+    // What all vCPUs of a VM are saved with, and restored with.
+    Result<ClockReading> read_clock() const;
 
   private:
     explicit Vm(Fd fd) : fd_(std::move(fd)) {}
@@ -198,6 +219,13 @@ struct Registers {
     TableRegister gdt, idt;
 };
 
+// public/vcpu.h's runstate, in guest's system time.
+struct XenRunstate {
+    std::uint32_t state = 0;
+    std::uint64_t since_ns = 0;
+    std::array<std::uint64_t, 4> time_ns{};
+};
+
 // One vCPU. All functions are for the thread that runs it, or for another one while that one stands
 // still (Machine::pause()); but for request_exit(), which is for any.
 class Vcpu {
@@ -247,7 +275,17 @@ class Vcpu {
     // All of them, from KVM. What set() has changed is there only after complete_exit().
     Result<Registers> registers() const;
 
-    // Injects an external interrupt at the next entry, if the guest can take one now.
+    // All that KVM keeps of this vCPU, and back again: between two runs, with the last exit
+    // completed, while no vCPU of the VM runs (save() enters KVM, but not the guest). `at`: one
+    // reading of the clock for all of them. A vCPU that is restored is new but for its CPUID; when
+    // the host refuses anything the reason names it, and the vCPU is of no use any more.
+    Result<SavedVcpu> save(const SavedByHost& host, const ClockReading& at);
+    Result<void> restore(const SavedByHost& host, const VcpuState& state, const VcpuTimeState& time,
+                         const ClockReading& now);
+
+    // Injects an external interrupt at the next entry, if the guest can take one now. Saved state
+    // tells of it, as it does not of one that is queued.
+    bool can_inject() const;
     bool inject_if_ready(std::uint8_t vector);
     // Queues an external (PIC-style) interrupt; false when one is queued already.
     bool queue_extint(std::uint8_t vector);
@@ -271,8 +309,16 @@ class Vcpu {
     bool set_xen_vcpu_id(std::uint32_t id);
     bool set_xen_runstate(std::optional<std::uint64_t> gpa);
     bool set_xen_vcpu_time(std::optional<std::uint64_t> gpa);
+    // How KVM accounted this vCPU's time since the runstate area was given to it.
+    std::optional<XenRunstate> xen_runstate() const;
+    // `since_ns` must be the sum of the times, and not in the future.
+    bool set_xen_runstate_data(const XenRunstate& runstate);
 
   private:
+    Result<void> settle_timer();
+    Result<void> restore_msrs(const SavedByHost& host, const VcpuState& state);
+    Result<void> restore_tsc(const VcpuState& state, const VcpuTimeState& time,
+                             const ClockReading& now);
     Vcpu(Fd fd, kvm_run* run, std::size_t run_size, unsigned id);
     // The segment and control registers as of the last exit.
     const kvm_sregs& sregs() const;

@@ -10,6 +10,7 @@
 #include "vmm/kvm/counted_list.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/linux_kvm.h"
+#include "vmm/kvm/segment.h"
 
 namespace vmm::kvm {
 namespace {
@@ -17,18 +18,7 @@ namespace {
 constexpr std::uint64_t kSyncSets = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
 
 kvm_segment segment(const SegmentState& s, std::uint16_t selector = 0) {
-    kvm_segment out{};
-    out.base = s.base;
-    out.limit = s.limit;
-    out.selector = selector;
-    out.type = s.attributes & 0xf;
-    out.s = (s.attributes >> 4) & 1;
-    out.dpl = (s.attributes >> 5) & 3;
-    out.present = (s.attributes >> 7) & 1;
-    out.avl = (s.attributes >> 8) & 1;
-    out.l = (s.attributes >> 9) & 1;
-    out.db = (s.attributes >> 10) & 1;
-    out.g = (s.attributes >> 11) & 1;
+    kvm_segment out = segment_of(s.base, s.limit, selector, s.attributes);
     out.unusable = !out.present;
     return out;
 }
@@ -352,16 +342,26 @@ Result<Registers> Vcpu::registers() const {
         .idt = {.base = s.idt.base, .limit = s.idt.limit}};
 }
 
-bool Vcpu::inject_if_ready(std::uint8_t vector) {
-    // if_flag and ready_for_interrupt_injection come with every exit; what else may stand in the
-    // way (a shadow, an event that is being injected) only KVM_GET_VCPU_EVENTS tells.
-    if (!interrupts_enabled()) return false;
+namespace {
+
+// if_flag and ready_for_interrupt_injection come with every exit; what else may stand in the way (a
+// shadow, an event that is being injected) only KVM_GET_VCPU_EVENTS tells.
+bool takes_interrupts(int fd, kvm_vcpu_events& events) {
+    return ::ioctl(fd, KVM_GET_VCPU_EVENTS, &events) == 0 && !events.interrupt.injected &&
+           !events.interrupt.shadow && !events.exception.injected && !events.exception.pending &&
+           !events.nmi.injected;
+}
+
+}  // namespace
+
+bool Vcpu::can_inject() const {
     kvm_vcpu_events events{};
-    if (::ioctl(fd_.get(), KVM_GET_VCPU_EVENTS, &events) != 0) return false;
-    if (events.interrupt.injected || events.interrupt.shadow || events.exception.injected ||
-        events.exception.pending || events.nmi.injected) {
-        return false;
-    }
+    return interrupts_enabled() && takes_interrupts(fd_.get(), events);
+}
+
+bool Vcpu::inject_if_ready(std::uint8_t vector) {
+    kvm_vcpu_events events{};
+    if (!interrupts_enabled() || !takes_interrupts(fd_.get(), events)) return false;
     events.interrupt.injected = 1;
     events.interrupt.nr = vector;
     events.interrupt.soft = 0;
@@ -523,6 +523,30 @@ bool Vcpu::set_xen_vcpu_id(std::uint32_t id) {
     kvm_xen_vcpu_attr attr{};
     attr.type = KVM_XEN_VCPU_ATTR_TYPE_VCPU_ID;
     attr.u.vcpu_id = id;
+    return set_attr(fd_.get(), attr);
+}
+
+std::optional<XenRunstate> Vcpu::xen_runstate() const {
+    kvm_xen_vcpu_attr attr{};
+    attr.type = KVM_XEN_VCPU_ATTR_TYPE_RUNSTATE_DATA;
+    if (::ioctl(fd_.get(), KVM_XEN_VCPU_GET_ATTR, &attr) != 0) return std::nullopt;
+    const auto& r = attr.u.runstate;
+    return XenRunstate{
+        .state = static_cast<std::uint32_t>(r.state),
+        .since_ns = r.state_entry_time,
+        .time_ns = {r.time_running, r.time_runnable, r.time_blocked, r.time_offline}};
+}
+
+bool Vcpu::set_xen_runstate_data(const XenRunstate& runstate) {
+    kvm_xen_vcpu_attr attr{};
+    attr.type = KVM_XEN_VCPU_ATTR_TYPE_RUNSTATE_DATA;
+    auto& r = attr.u.runstate;
+    r.state = runstate.state;
+    r.state_entry_time = runstate.since_ns;
+    r.time_running = runstate.time_ns[0];
+    r.time_runnable = runstate.time_ns[1];
+    r.time_blocked = runstate.time_ns[2];
+    r.time_offline = runstate.time_ns[3];
     return set_attr(fd_.get(), attr);
 }
 

@@ -2,7 +2,11 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <time.h>
+#include <unistd.h>
 #include <vector>
+
+#include <sys/timerfd.h>
 
 namespace vmm {
 
@@ -19,6 +23,9 @@ void EventLoop::add(int fd, std::function<short()> wanted, std::function<void(sh
 }
 
 void EventLoop::start() {
+    stopping_ = false;
+    std::uint64_t count = 0;
+    [[maybe_unused]] const auto got = ::read(stop_.get(), &count, sizeof count);
     sigset_t all, before;
     sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -51,6 +58,46 @@ void EventLoop::main() {
             if (polled[i + 1].revents != 0) owners[i]->ready(polled[i + 1].revents);
         }
     }
+}
+
+// ---- Doorbell -----------------------------------------------------------------------------------
+
+Result<std::unique_ptr<Doorbell>> Doorbell::create() {
+    auto bell = TRY(Notifier::create());
+    Fd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+    if (!timer) return errno_error("timerfd_create");
+    return std::unique_ptr<Doorbell>(new Doorbell(std::move(bell), std::move(timer)));
+}
+
+void Doorbell::attach(EventLoop& loop, std::function<bool()> answer) {
+    loop.add(
+        bell_.fd(), [this] { return deaf_ ? short{0} : short{POLLIN}; },
+        [this, answer = std::move(answer)](short) {
+            // In this order: whoever rings from now on is heard once more, and what those before
+            // had published is seen.
+            bell_.clear();
+            rung_.exchange(false);
+            heard(!answer());
+        });
+    loop.add(
+        timer_.get(), [this] { return deaf_ ? short{POLLIN} : short{0}; },
+        [this](short) {
+            std::uint64_t expirations = 0;
+            [[maybe_unused]] const auto got =
+                ::read(timer_.get(), &expirations, sizeof expirations);
+            deaf_ = false;
+        });
+}
+
+void Doorbell::heard(bool for_nothing) {
+    in_vain_ = for_nothing ? in_vain_ + 1 : 0;
+    if (in_vain_ <= kPatience) return;
+    in_vain_ = kPatience;
+    itimerspec when{};
+    when.it_value.tv_nsec = kDeafness;
+    if (::timerfd_settime(timer_.get(), 0, &when, nullptr) != 0) return;
+    deaf_ = true;
+    ++deaf_spells_;
 }
 
 }  // namespace vmm

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <memory>
 #include <thread>
 
 #include <sys/eventfd.h>
@@ -43,7 +44,8 @@ class EventLoop {
     void add(int fd, std::function<short()> wanted, std::function<void(short)> ready);
 
     void start();
-    // Waits for the thread to leave; callbacks may be called by hand afterwards.
+    // Waits for the thread to leave; callbacks may be called by hand afterwards. It may be started
+    // again: what comes meanwhile waits in the descriptors.
     void stop();
 
   private:
@@ -58,6 +60,39 @@ class EventLoop {
     Fd stop_;
     std::atomic<bool> stopping_{false};
     std::thread thread_;
+};
+
+// What a guest rings when it has something for a backend. While one ring is unheard, others cost no
+// system call. A guest that goes on ringing with nothing to be done is heard less often, so that a
+// storm of events costs the host next to nothing (XSA-332); what it then has waits kDeafness at
+// most, and the first ring that was worth something ends that.
+class Doorbell {
+  public:
+    static constexpr unsigned kPatience = 16;              // rings in a row for nothing
+    static constexpr std::uint64_t kDeafness = 1'000'000;  // ns
+
+    static Result<std::unique_ptr<Doorbell>> create();
+    // From any thread, without blocking, as often as one likes.
+    void ring() {
+        if (!rung_.exchange(true)) bell_.notify();
+    }
+    // Before the loop starts. `answer` runs on the loop's thread after one or many rings, and says
+    // whether there was something to do.
+    void attach(EventLoop& loop, std::function<bool()> answer);
+    // How often it became deaf for a while.
+    std::uint64_t deaf_spells() const { return deaf_spells_; }
+
+  private:
+    Doorbell(Notifier bell, Fd timer) : bell_(std::move(bell)), timer_(std::move(timer)) {}
+    void heard(bool for_nothing);
+
+    Notifier bell_;
+    Fd timer_;  // ends the deafness
+    std::atomic<bool> rung_{false};
+    std::atomic<std::uint64_t> deaf_spells_{0};
+    // The loop's thread's.
+    unsigned in_vain_ = 0;
+    bool deaf_ = false;
 };
 
 }  // namespace vmm

@@ -36,7 +36,7 @@ std::uint64_t now_ns(clockid_t clock) {
 // ---- VcpuThread ---------------------------------------------------------------------------------
 
 VcpuThread::VcpuThread(Machine& machine, unsigned index, std::unique_ptr<kvm::Vcpu> vcpu)
-    : machine_(machine), index_(index), vcpu_(std::move(vcpu)) {}
+    : machine_(machine), index_(index), vcpu_(std::move(vcpu)), awaits_sipi_(index != 0) {}
 
 VcpuThread::~VcpuThread() {
     if (thread_.joinable()) thread_.join();
@@ -67,6 +67,19 @@ void VcpuThread::post(std::function<void()> work) {
         posted_.push_back(std::move(work));
     }
     request(kRunRequest);
+    machine_.wake_parked();
+}
+
+// What others want done on this thread, in the order in which they asked.
+void VcpuThread::run_posted() {
+    std::vector<std::function<void()>> work;
+    {
+        const std::scoped_lock lock(mutex_);
+        work.swap(posted_);
+    }
+    for (auto& w : work) {
+        w();
+    }
 }
 
 void VcpuThread::set_timer(std::optional<std::uint64_t> deadline_ns) {
@@ -103,6 +116,22 @@ void VcpuThread::wake() {
     vcpu_->set_mp_state(kvm::MpState::kRunnable);
 }
 
+Result<kvm::SavedVcpu> VcpuThread::save(const kvm::ClockReading& at) {
+    return vcpu_->save(machine_.saved_by_host_, at);
+}
+
+Result<void> VcpuThread::restore(const kvm::VcpuState& state, const kvm::VcpuTimeState& time,
+                                 bool asleep, const kvm::ClockReading& now) {
+    TRY(vcpu_->restore(machine_.saved_by_host_, state, time, now));
+    restored_ = true;
+    awaits_sipi_ = state.activity == kvm::Activity::kUninitialized ||
+                   state.activity == kvm::Activity::kInitReceived;
+    asleep_ = asleep && state.activity == kvm::Activity::kHalted;
+    asleep_rip_ = state.rip;
+    requests_.fetch_and(kRunRequest);
+    return {};
+}
+
 void VcpuThread::set_down() {
     vcpu_->complete_exit();
     vcpu_->set_mp_state(kvm::MpState::kUninitialized);
@@ -127,16 +156,7 @@ void VcpuThread::notice_sipi() {
 bool VcpuThread::attend() {
     const std::uint32_t wanted = requests_.exchange(0);
     if ((wanted & kStopRequest) != 0 || machine_.stopping()) return false;
-    if ((wanted & kRunRequest) != 0) {
-        std::vector<std::function<void()>> work;
-        {
-            const std::scoped_lock lock(mutex_);
-            work.swap(posted_);
-        }
-        for (auto& w : work) {
-            w();
-        }
-    }
+    if ((wanted & kRunRequest) != 0) run_posted();
     if ((wanted & kInspectRequest) != 0) inspect();
     machine_.platform_->attend(*this, wanted);
     if ((wanted & kPauseRequest) != 0) {
@@ -250,7 +270,6 @@ void VcpuThread::main() {
             {.kind = StopCause::Kind::kError,
              .error = Error{Fault::kHost, std::string("timer_create: ") + std::strerror(errno)}});
     }
-    awaits_sipi_ = index_ != 0;
     machine_.platform_->vcpu_ready(*this);
 
     while (!machine_.stopping()) {
@@ -283,6 +302,7 @@ void VcpuThread::main() {
 Result<std::unique_ptr<Machine>> Machine::create(const kvm::Kvm& kvm, const Config& config) {
     auto machine = std::unique_ptr<Machine>(new Machine());
     machine->vm_ = TRY(kvm::Vm::create(kvm));
+    machine->saved_by_host_ = TRY(kvm::SavedByHost::of(kvm));
     TRY(machine->vm_->create_split_irqchip(config.ioapic_pins));
     machine->memory_ = TRY(MachineMemory::create(*machine->vm_, config.own_pages));
     for (unsigned i = 0; i < config.vcpus; ++i) {
@@ -292,6 +312,8 @@ Result<std::unique_ptr<Machine>> Machine::create(const kvm::Kvm& kvm, const Conf
     machine->last_exits_.resize(config.vcpus);
     machine->stop_event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!machine->stop_event_) return errno_error("eventfd");
+    machine->hold_event_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!machine->hold_event_) return errno_error("eventfd");
     return machine;
 }
 
@@ -311,8 +333,11 @@ Result<void> Machine::start(Platform& platform, StartAs as) {
         ::sigaction(timer_signal(), &action, nullptr) != 0) {
         return errno_error("sigaction");
     }
-    if (const auto set = vm_->set_clock_ns(0); !set) {
-        log_warn("machine", "the guest's clock does not start at 0: %s", set.error().what.c_str());
+    if (!clock_restored_) {
+        if (const auto set = vm_->set_clock_ns(0); !set) {
+            log_warn("machine", "the guest's clock does not start at 0: %s",
+                     set.error().what.c_str());
+        }
     }
     calibrate_clock();
     // Threads start with every signal blocked but those they unblock: SIGTERM and its like belong
@@ -375,7 +400,14 @@ void Machine::pause() {
 // there is a new one before they go.
 void Machine::await_parked() {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return parked_ == vcpus_.size() || stopping_; });
+    // What one vCPU asked of another before it stopped is done: the other thread does it where it
+    // is parked. All of it belongs to the time before the pause.
+    changed_.wait(lock, [&] {
+        return stopping_ ||
+               (parked_ == vcpus_.size() && std::ranges::none_of(vcpus_, [](const auto& v) {
+                    return (v->requests_.load() & kRunRequest) != 0;
+                }));
+    });
 }
 
 void Machine::resume() {
@@ -386,17 +418,52 @@ void Machine::resume() {
     changed_.notify_all();
 }
 
-void Machine::park(VcpuThread&) {
-    std::unique_lock lock(mutex_);
-    ++parked_;
+void Machine::hold() {
+    {
+        const std::scoped_lock lock(mutex_);
+        held_ = true;
+    }
+    for (auto& v : vcpus_) {
+        v->request(kPauseRequest);
+    }
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto written = ::write(hold_event_.get(), &one, sizeof one);
+}
+
+void Machine::release() {
+    dead_rounds_ = 0;
+    const std::scoped_lock lock(mutex_);
+    held_ = false;
+    std::uint64_t count = 0;
+    [[maybe_unused]] const auto got = ::read(hold_event_.get(), &count, sizeof count);
     changed_.notify_all();
-    changed_.wait(lock, [&] { return !paused_ || stopping_; });
-    --parked_;
+}
+
+void Machine::park(VcpuThread& vcpu) {
+    const auto has_work = [&] { return (vcpu.requests_.load() & kRunRequest) != 0; };
+    std::unique_lock lock(mutex_);
+    for (;;) {
+        ++parked_;
+        changed_.notify_all();
+        const auto may_go = [&] { return (!paused_ && !held_) || stopping_; };
+        changed_.wait(lock, [&] { return may_go() || has_work(); });
+        --parked_;
+        if (may_go()) return;
+        lock.unlock();
+        vcpu.requests_.fetch_and(~static_cast<std::uint32_t>(kRunRequest));
+        vcpu.run_posted();
+        lock.lock();
+    }
+}
+
+void Machine::wake_parked() {
+    const std::scoped_lock lock(mutex_);
+    if (paused_ || held_) changed_.notify_all();
 }
 
 void Machine::housekeeping() {
     calibrate_clock();
-    if (paused_) return;
+    if (paused_ || held_) return;
     bool all_dead = true;
     for (std::size_t i = 0; i < vcpus_.size(); ++i) {
         VcpuThread& v = *vcpus_[i];
@@ -416,24 +483,31 @@ void Machine::housekeeping() {
     platform_->housekeeping();
 }
 
-// KVM's clock and ours are read one after the other; the less time passes between the two looks at
-// ours, the better they are matched. A thread that loses its CPU in between says nothing.
+Result<kvm::ClockReading> Machine::restore_clock(const kvm::VmClockState& state,
+                                                 std::uint64_t stood_still_ns) {
+    // Far below where the sums that KVM makes of it end: 73 years.
+    constexpr std::uint64_t kFarthest = std::uint64_t{1} << 61;
+    if (state.clock_ns > kFarthest || stood_still_ns > kFarthest) {
+        return user_error("the saved clock's time is absurd");
+    }
+    TRY(vm_->set_clock_ns(state.clock_ns + stood_still_ns));
+    clock_restored_ = true;
+    calibrate_clock();
+    return vm_->read_clock();
+}
+
 void Machine::calibrate_clock() {
     constexpr int kLooks = 5;
-    std::uint64_t best = ~std::uint64_t{0};
     for (int i = 0; i < kLooks; ++i) {
         const auto before = now_ns(CLOCK_MONOTONIC_RAW);
         const auto clock = vm_->clock_ns();
         const auto after = now_ns(CLOCK_MONOTONIC_RAW);
-        if (!clock || after - before >= best) continue;
-        best = after - before;
-        clock_offset_ns_ = static_cast<std::int64_t>(*clock) -
-                           static_cast<std::int64_t>(before + (after - before) / 2);
+        if (clock) clock_.look(before, *clock, after);
     }
 }
 
 std::uint64_t Machine::system_time_ns() const {
-    return now_ns(CLOCK_MONOTONIC_RAW) + static_cast<std::uint64_t>(clock_offset_ns_.load());
+    return clock_.theirs(now_ns(CLOCK_MONOTONIC_RAW));
 }
 
 std::uint64_t Machine::monotonic_of(std::uint64_t system_ns) const {

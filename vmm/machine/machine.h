@@ -20,6 +20,7 @@
 
 #include "vmm/kvm/kvm.h"
 #include "vmm/machine/bus.h"
+#include "vmm/machine/clock_match.h"
 #include "vmm/machine/machine_memory.h"
 
 namespace vmm {
@@ -54,7 +55,8 @@ class Platform {
     // An exit that is neither port nor memory nor interrupt; or a port access, which comes here
     // first. False: not the platform's.
     virtual bool handle_exit(VcpuThread& vcpu, kvm::ExitReason reason) = 0;
-    // An AP got its SIPI and is about to run its first instruction.
+    // An AP got its SIPI and is about to run its first instruction. (Of one that got it as the
+    // machine was being paused: from the control thread.)
     virtual void ap_started(VcpuThread& vcpu) = 0;
     // The vCPU has not left the guest for a while; registers are fresh.
     virtual void inspect(VcpuThread& vcpu) = 0;
@@ -66,12 +68,13 @@ class Platform {
 enum Request : std::uint32_t {
     kStopRequest = 1u << 0,
     kPauseRequest = 1u << 1,
-    kRunRequest = 1u << 2,      // posted functions
-    kInspectRequest = 1u << 3,  // housekeeping wants to look
-    kTimerRequest = 1u << 4,    // the vCPU's timer expired
-    kUpcallRequest = 1u << 5,   // an upcall is to be raised
-    kWakeRequest = 1u << 6,     // a condition that the vCPU sleeps for may be true
-    kExtintRequest = 1u << 7,   // the PIC's output changed
+    kRunRequest = 1u << 2,       // posted functions
+    kInspectRequest = 1u << 3,   // housekeeping wants to look
+    kTimerRequest = 1u << 4,     // the vCPU's timer expired
+    kUpcallRequest = 1u << 5,    // an upcall is to be raised
+    kWakeRequest = 1u << 6,      // a condition that the vCPU sleeps for may be true
+    kExtintRequest = 1u << 7,    // the PIC's output changed
+    kRestoredRequest = 1u << 8,  // it was restored, and is let go for the first time
 };
 
 class VcpuThread {
@@ -87,6 +90,8 @@ class VcpuThread {
 
     // Any thread: makes the vCPU leave the guest and attend to `requests` before it enters again.
     void request(std::uint32_t requests);
+    // Control thread, while the machine is paused: what was asked for has been done.
+    void withdraw(std::uint32_t requests) { requests_.fetch_and(~requests); }
     // Any thread: runs `work` on the vCPU's thread before its next entry.
     void post(std::function<void()> work);
     // What is wanted of this vCPU right now; long operations watch it.
@@ -107,6 +112,20 @@ class VcpuThread {
     // Whether it still sleeps since sleep().
     bool sleeping();
 
+    // Own thread, or the control thread while the machine is paused: an AP that got its SIPI since
+    // it was last looked at is announced to the platform.
+    void notice_sipi();
+
+    // Control thread, while the machine is paused: all that KVM keeps of the vCPU. `at`: one
+    // reading of the clock for all of them.
+    Result<kvm::SavedVcpu> save(const kvm::ClockReading& at);
+    // Control thread, before start(), once the clock is restored. What was asked of the vCPU before
+    // came of others that were restored, and is forgotten, but for posted functions. `asleep`: it
+    // sleeps as after sleep().
+    Result<void> restore(const kvm::VcpuState& state, const kvm::VcpuTimeState& time, bool asleep,
+                         const kvm::ClockReading& now);
+    bool restored() const { return restored_; }
+
     // Housekeeping's view: entries into the guest so far, and what the last inspection found.
     std::uint64_t exits() const { return exits_.load(std::memory_order_relaxed); }
     bool dead() const { return dead_.load(); }
@@ -116,8 +135,8 @@ class VcpuThread {
     void main();
     bool attend();  // false: stop
     bool finish_exit();
+    void run_posted();
     bool handle(kvm::ExitReason reason);
-    void notice_sipi();
     void do_pio();
     void do_mmio();
     void inspect();
@@ -133,7 +152,8 @@ class VcpuThread {
     std::atomic<bool> in_guest_{false};
     std::atomic<std::uint64_t> exits_{0};
     std::atomic<bool> dead_{false};
-    bool awaits_sipi_ = false;  // was not running when last seen
+    bool awaits_sipi_;  // was not running when last seen
+    bool restored_ = false;
     bool asleep_ = false;
     std::uint64_t asleep_rip_ = 0;
     timer_t timer_{};
@@ -184,9 +204,25 @@ class Machine {
     void resume();
     bool paused() const { return paused_; }
 
+    // Any thread, a vCPU's own too: no vCPU enters the guest again before release(), the caller's
+    // not after the exit that it handles. Waits for nobody: pause() does, and is needed before
+    // anything is looked at. hold_fd() is readable from then until release().
+    void hold();
+    int hold_fd() const { return hold_event_.get(); }
+    // Control thread.
+    void release();
+
     // Control thread, a few times a second: notices a guest that can never run again. A guest that
     // is paused cannot end.
     void housekeeping();
+
+    // The guest's clock for saving, all of its vCPUs with it. Control thread, while paused.
+    Result<kvm::ClockReading> read_clock() const { return vm_->read_clock(); }
+    // Before start(), and before vCPUs are restored: the clock goes on from there, further on by
+    // `stood_still_ns`: by how much the guest shall notice that it did not run (0: not at all). The
+    // reading is what vCPUs are restored with.
+    Result<kvm::ClockReading> restore_clock(const kvm::VmClockState& state,
+                                            std::uint64_t stood_still_ns);
 
     // The guest's system time (what its clock shows), ns.
     std::uint64_t system_time_ns() const;
@@ -198,6 +234,7 @@ class Machine {
     Machine() = default;
     void calibrate_clock();
     void park(VcpuThread& vcpu);
+    void wake_parked();
     void await_parked();
 
     std::unique_ptr<kvm::Vm> vm_;
@@ -206,9 +243,13 @@ class Machine {
     MmioBus mmio_;
     std::vector<std::unique_ptr<VcpuThread>> vcpus_;
     Platform* platform_ = nullptr;
+    kvm::SavedByHost saved_by_host_;
+    bool clock_restored_ = false;
     Fd stop_event_;
     std::atomic<bool> stopping_{false};
-    std::atomic<std::int64_t> clock_offset_ns_{0};  // system time minus CLOCK_MONOTONIC_RAW
+    Fd hold_event_;
+    std::atomic<bool> held_{false};  // changed with mutex_ held
+    ClockMatch clock_;               // the guest's system time beside CLOCK_MONOTONIC_RAW
     std::vector<std::uint64_t> last_exits_;
     unsigned dead_rounds_ = 0;
 

@@ -29,6 +29,21 @@ Result<void> MachineMemory::add_region(const char* name, Gpa base, std::uint64_t
     return {};
 }
 
+std::vector<MachineMemory::RegionView> MachineMemory::regions() const {
+    std::vector<RegionView> views;
+    for (const Region& r : regions_) {
+        views.push_back({r.first_gfn, r.pages, r.memory.fd(), r.memory.data()});
+    }
+    return views;
+}
+
+void MachineMemory::bring(const Region& region, std::uint64_t offset, std::uint64_t size) const {
+    if (!filling_.load(std::memory_order_relaxed)) return;
+    for (std::uint64_t at = offset; at < offset + size; at += kPageSize) {
+        static_cast<void>(*static_cast<const volatile std::byte*>(region.memory.data() + at));
+    }
+}
+
 MachineMemory::Region* MachineMemory::region_of(std::uint64_t gfn) {
     for (Region& r : regions_) {
         if (gfn - r.first_gfn < r.pages) return &r;
@@ -50,6 +65,7 @@ bool MachineMemory::show_own_page(std::uint64_t gfn, std::uint32_t page) {
     if (region == nullptr) return add_slot_locked(gfn, own_page(page));
     if (overlays_.size() >= kMaxOverlays && !overlays_.contains(gfn)) return false;
     const std::uint64_t offset = (gfn - region->first_gfn) * kPageSize;
+    bring(*region, offset, kPageSize);
     if (const auto shown = region->memory.map_over(offset, own_, page * kPageSize); !shown) {
         log_warn("memory", "%s", shown.error().what.c_str());
         return false;
@@ -77,11 +93,20 @@ bool MachineMemory::free_pages(std::uint64_t gfn, std::uint64_t count) {
     Region* region = region_of(gfn);
     if (region == nullptr) return false;
     const std::uint64_t offset = (gfn - region->first_gfn) * kPageSize;
+    bring(*region, offset, count * kPageSize);
     if (!region->memory.backed(offset, count * kPageSize)) return false;
     if (const auto freed = region->memory.punch(offset, count * kPageSize); !freed) {
         log_warn("memory", "%s", freed.error().what.c_str());
     }
     return true;
+}
+
+void MachineMemory::clear_pages(std::uint64_t gfn, std::uint64_t count) {
+    Region* region = region_of(gfn);
+    if (region == nullptr) return;
+    const std::uint64_t offset = (gfn - region->first_gfn) * kPageSize;
+    bring(*region, offset, count * kPageSize);
+    region->memory.clear(offset, count * kPageSize);
 }
 
 bool MachineMemory::add_slot_locked(std::uint64_t gfn, std::byte* host, bool in_reach) {

@@ -2,6 +2,7 @@
 // that are shown over them (overlays), and single pages outside them with slots of a small pool.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -24,6 +25,19 @@ class MachineMemory {
     // A region with a slot of its own, zeroed. Before vCPUs run.
     Result<void> add_region(const char* name, Gpa base, std::uint64_t size);
 
+    // To save them: pages as they are behind what is shown over them, whose content is somebody
+    // else's. Bytes of `fd` are those of the region from its first page on.
+    struct RegionView {
+        std::uint64_t gfn = 0;
+        std::uint64_t pages = 0;
+        int fd = -1;
+        std::byte* mapped = nullptr;  // with what is shown over them
+    };
+    std::vector<RegionView> regions() const;
+    // While a DemandFill brings the regions' content: what is there is brought before the mapping
+    // changes, or else it would never come, or come back after it was given away.
+    void set_filling(bool filling) { filling_ = filling; }
+
     GuestMemory& guest() { return guest_; }
     std::byte* own_page(std::uint32_t page) { return own_.data() + page * kPageSize; }
 
@@ -34,6 +48,8 @@ class MachineMemory {
     // Gives the host memory behind pages of a region back; false when there was none. The question
     // is asked first because it is the cheaper one: freeing walks the page tables of every vCPU.
     bool free_pages(std::uint64_t gfn, std::uint64_t count);
+    // Pages of a region read as zeroes afterwards, whether or not they are given back.
+    void clear_pages(std::uint64_t gfn, std::uint64_t count);
     // RAM outside the regions; false when the pool is used up. Out of reach of the vCPUs' addresses
     // it is memory all the same, which may come into reach again.
     bool add_ram_page(std::uint64_t gfn, bool in_reach);
@@ -58,6 +74,7 @@ class MachineMemory {
     MachineMemory(kvm::Vm& vm, SharedRegion own, SharedRegion pool);
     Region* region_of(std::uint64_t gfn);
     const Region* region_of(std::uint64_t gfn) const;
+    void bring(const Region& region, std::uint64_t offset, std::uint64_t size) const;
     bool add_slot_locked(std::uint64_t gfn, std::byte* host, bool in_reach = true);
     void remove_slot_locked(std::uint64_t gfn);
 
@@ -66,6 +83,7 @@ class MachineMemory {
     std::vector<Region> regions_;
     SharedRegion own_;
     SharedRegion pool_;  // one page per slot of the pool
+    std::atomic<bool> filling_{false};
 
     std::mutex mutex_;                  // guards what follows
     std::set<std::uint64_t> overlays_;  // gfns inside regions that show own pages

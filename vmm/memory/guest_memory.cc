@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <mutex>
 #include <new>
+#include <shared_mutex>
 
 #include "vmm/memory/by_pages.h"
 
@@ -110,6 +111,26 @@ std::uint64_t GuestMemory::pages_until_hole(std::uint64_t gfn, std::uint64_t mos
     return count;
 }
 
+void GuestMemory::for_each_hole(
+    const std::function<void(std::uint64_t gfn, std::uint64_t pages)>& hole) const {
+    for (const Region& r : regions_) {
+        const std::uint64_t first = r.base >> kPageShift, pages = r.size >> kPageShift;
+        for (std::uint64_t page = 0; page < pages;) {
+            const std::uint64_t there = pages_until_hole(first + page, pages - page);
+            page += there;
+            std::uint64_t n = 0;
+            while (page + n < pages && is_hole(first + page + n)) {
+                // A whole word at once: a guest may have given back nearly all that it had.
+                const bool aligned = (page + n) % kBits == 0 && page + n + kBits <= pages;
+                const bool all = aligned && r.holes[(page + n) / kBits].load() == ~std::uint64_t{0};
+                n += all ? kBits : 1;
+            }
+            if (n != 0) hole(first + page, n);
+            page += n;
+        }
+    }
+}
+
 std::uint32_t* GuestMemory::pins_of(std::uint64_t gfn) const {
     const Region* r = region_of_gfn(gfn);
     return r == nullptr ? nullptr : r->pins.get() + (gfn - (r->base >> kPageShift));
@@ -121,13 +142,17 @@ std::byte* GuestMemory::pin(std::uint64_t gfn) {
     std::uint32_t* pins = pins_of(gfn);
     if (pins == nullptr) return nullptr;
     std::atomic_ref(*pins).fetch_add(1);
-    if (!is_hole(gfn)) {
-        // Also when it becomes one at this very moment: the memory is the holder's now.
-        const Region* r = region_of_gfn(gfn);
-        return r->host + ((gfn << kPageShift) - r->base);
-    }
+    // Also when it becomes one at this very moment: the memory is the holder's now.
+    if (!is_hole(gfn)) return kept_page(gfn);
     std::atomic_ref(*pins).fetch_sub(1);
     return nullptr;
+}
+
+std::byte* GuestMemory::pin_again(std::uint64_t gfn) {
+    std::uint32_t* pins = pins_of(gfn);
+    if (pins == nullptr) return nullptr;
+    std::atomic_ref(*pins).fetch_add(1);
+    return kept_page(gfn);
 }
 
 bool GuestMemory::unpin(std::uint64_t gfn) {

@@ -17,15 +17,16 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
-#include <shared_mutex>
 #include <span>
 #include <type_traits>
 #include <vector>
 
+#include "vmm/base/writers_first.h"
 #include "vmm/memory/address.h"
 
 namespace vmm {
@@ -65,9 +66,15 @@ class GuestMemory {
     // The same, ending before the first hole.
     std::uint64_t pages_until_hole(std::uint64_t gfn, std::uint64_t most) const;
 
+    // Calls `hole` for each run of holes, upwards; a run ends where its region does.
+    void for_each_hole(
+        const std::function<void(std::uint64_t gfn, std::uint64_t pages)>& hole) const;
+
     // Holds a page inside a region for somebody who keeps its host address: whoever gives the page
     // back leaves its memory alone while it is held. Null: no region is there, or a hole.
     std::byte* pin(std::uint64_t gfn);
+    // The same, also of a hole: for a holder from before it became one.
+    std::byte* pin_again(std::uint64_t gfn);
     // True when nobody holds the page any more and it is a hole: its memory is the caller's to
     // free.
     bool unpin(std::uint64_t gfn);
@@ -119,6 +126,13 @@ class GuestMemory {
     // nothing is there.
     std::byte* page(std::uint64_t gfn) const {
         return gfn >> kGfnBits != 0 ? nullptr : window(gfn_to_gpa(gfn), kPageSize);
+    }
+
+    // The same inside a region also where a hole is: what we keep at a place of the guest's memory
+    // we go on keeping there when the guest gives it back.
+    std::byte* kept_page(std::uint64_t gfn) const {
+        const Region* r = region_of_gfn(gfn);
+        return r != nullptr ? r->host + ((gfn << kPageShift) - r->base) : page(gfn);
     }
 
   private:
@@ -188,7 +202,7 @@ class GuestMemory {
     std::uint64_t low_size_ = 0;
     std::byte* low_host_ = nullptr;
     std::atomic<bool> low_holes_{false};
-    mutable std::shared_mutex pages_mutex_;
+    mutable WritersFirstMutex pages_mutex_;
     std::map<std::uint64_t, std::byte*> pages_;  // guarded by pages_mutex_
     std::atomic<bool> any_pages_{false};
     std::set<std::uint64_t> foreign_;  // guarded by pages_mutex_

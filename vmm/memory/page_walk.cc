@@ -23,18 +23,16 @@ constexpr std::uint64_t kUser = 1u << 2;
 constexpr std::uint64_t kAccessed = 1u << 5;
 constexpr std::uint64_t kDirty = 1u << 6;
 constexpr std::uint64_t kLarge = 1u << 7;
+constexpr std::uint64_t kNoExecute = std::uint64_t{1} << 63;
 
 constexpr std::uint64_t kAddress = 0x000f'ffff'ffff'f000;
 
-// The rights that all levels together give.
-struct Rights {
-    bool writable = true;
-    bool user = true;
-};
-
-bool allowed(const PagingState& p, Rights rights, Access access) {
-    if (rights.user && (p.cr4 & kCr4Smap) != 0 && (p.rflags & kRflagsAc) == 0) return false;
-    return access == Access::kRead || rights.writable || (p.cr0 & kCr0Wp) == 0;
+// `rights`: what all levels together give, by the bits of their entries.
+bool allowed(const PagingState& p, std::uint64_t rights, Access access) {
+    if ((rights & kUser) != 0 && (p.cr4 & kCr4Smap) != 0 && (p.rflags & kRflagsAc) == 0) {
+        return false;
+    }
+    return access == Access::kRead || (rights & kWritable) != 0 || (p.cr0 & kCr0Wp) == 0;
 }
 
 // Sets bits in a table entry as the CPU does: atomically and only if it still is what we used.
@@ -71,7 +69,10 @@ constexpr std::array kPlain = {Level{22, 10, false, true}, Level{12, 10, false, 
 template <class Entry, const auto& kLevels>
 std::optional<Walked> walk_levels(GuestMemory& memory, const PagingState& p, std::uint64_t va,
                                   std::uint64_t table, Access access) {
-    Rights rights;
+    std::uint64_t rights = kWritable | kUser;
+    // Without it the no-execute bit is a reserved one.
+    const Entry reserved =
+        sizeof(Entry) == 8 && (p.efer & kEferNxe) == 0 ? static_cast<Entry>(kNoExecute) : Entry{0};
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < kLevels.size(); ++i) {
         const Level& level = kLevels[i];
@@ -79,16 +80,10 @@ std::optional<Walked> walk_levels(GuestMemory& memory, const PagingState& p, std
         Entry* at = memory.word<Entry>(Gpa{table + index * sizeof(Entry)});
         if (at == nullptr) return std::nullopt;
         const Entry entry = std::atomic_ref<Entry>(*at).load(std::memory_order_acquire);
-        if ((entry & kPresent) == 0) return std::nullopt;
-        if constexpr (sizeof(Entry) == 8) {
-            if ((entry >> 63) != 0 && (p.efer & kEferNxe) == 0) return std::nullopt;  // reserved
-        }
+        if ((entry & (kPresent | reserved)) != kPresent) return std::nullopt;
         // The page-size bit of a top-level entry is reserved in long mode.
         if (kLevels.size() == 4 && i == 0 && (entry & kLarge) != 0) return std::nullopt;
-        if (level.carries_rights) {
-            rights.writable &= (entry & kWritable) != 0;
-            rights.user &= (entry & kUser) != 0;
-        }
+        if (level.carries_rights) rights &= entry;
         const bool large = level.may_be_large && (entry & kLarge) != 0;
         if (large || i + 1 == kLevels.size()) {
             if (!allowed(p, rights, access)) return std::nullopt;

@@ -1,6 +1,8 @@
 #include "vmm/memory/shared_region.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <fcntl.h>
 #include <unistd.h>
 #include <utility>
@@ -43,6 +45,31 @@ Result<void> SharedRegion::punch(std::uint64_t offset, std::uint64_t size) {
     return {};
 }
 
+// The guest may write there meanwhile.
+void SharedRegion::wipe(std::byte* at, std::uint64_t size) {
+#ifdef __SANITIZE_THREAD__
+    // As in GuestMemory::copy(): only atomic accesses are no race to ThreadSanitizer.
+    for (std::uint64_t i = 0; i < size; i += sizeof(std::uint64_t)) {
+        __atomic_store_n(reinterpret_cast<std::uint64_t*>(at + i), 0,  // NOLINT: whole pages
+                         __ATOMIC_RELAXED);
+    }
+#else
+    std::memset(at, 0, size);
+#endif
+}
+
+// Page by page: where a run of data ends (SEEK_HOLE) costs a look at each page of it, also of those
+// far behind `size`, which in a guest whose memory is all there are millions.
+void SharedRegion::clear(std::uint64_t offset, std::uint64_t size) {
+    const std::uint64_t end = offset + size;
+    while (offset < end) {
+        const auto data = ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_DATA);
+        if (data < 0 || static_cast<std::uint64_t>(data) >= end) return;
+        wipe(data_ + data, kPageSize);
+        offset = static_cast<std::uint64_t>(data) + kPageSize;
+    }
+}
+
 bool SharedRegion::backed(std::uint64_t offset, std::uint64_t size) const {
     const auto at = ::lseek(fd_.get(), static_cast<off_t>(offset), SEEK_DATA);
     return at >= 0 && static_cast<std::uint64_t>(at) < offset + size;
@@ -62,6 +89,16 @@ Result<void> SharedRegion::unmap_over(std::uint64_t offset) {
                MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd_.get(), static_cast<off_t>(offset));
     if (at == MAP_FAILED) return errno_error("unmapping an overlay page");
     return {};
+}
+
+Result<ReadOnlyView> ReadOnlyView::of(int fd, std::uint64_t size) {
+    void* at = ::mmap(nullptr, size, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (at == MAP_FAILED) return errno_error("mapping guest memory", Fault::kHost);
+    return ReadOnlyView(static_cast<const std::byte*>(at), size);
+}
+
+ReadOnlyView::~ReadOnlyView() {
+    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);  // NOLINT: munmap's type
 }
 
 }  // namespace vmm

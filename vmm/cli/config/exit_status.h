@@ -21,6 +21,8 @@ enum class ExitStatus : int {
     kSuspend = 13,       // the guest suspended itself
     kSoftReset = 14,     // the guest asked for a soft reset
     kTerminated = 15,    // SIGTERM, SIGINT or destroy, after the console was drained
+    kSaved = 16,         // the guest was saved, and goes on from its file
+    kMoved = 17,         // the guest was moved to another host
 };
 
 struct ExitStatusRow {
@@ -29,7 +31,7 @@ struct ExitStatusRow {
 };
 
 // Every status once, for --help and for the check against the man page.
-inline constexpr std::array<ExitStatusRow, 11> kExitStatuses{{
+inline constexpr std::array<ExitStatusRow, 13> kExitStatuses{{
     {ExitStatus::kPoweroff, "the guest powered off"},
     {ExitStatus::kDiffers, "of trace check: the other profile would treat a call differently"},
     {ExitStatus::kUserError, "an option, a file or an image was refused"},
@@ -41,6 +43,8 @@ inline constexpr std::array<ExitStatusRow, 11> kExitStatuses{{
     {ExitStatus::kSuspend, "the guest suspended itself"},
     {ExitStatus::kSoftReset, "the guest asked for a soft reset"},
     {ExitStatus::kTerminated, "ended by SIGTERM, SIGINT or destroy"},
+    {ExitStatus::kSaved, "the guest was saved to a file"},
+    {ExitStatus::kMoved, "the guest was moved to another host"},
 }};
 
 constexpr int to_int(ExitStatus status) {

@@ -111,6 +111,10 @@ constexpr std::array kRunOptions{
                         parse_domid),
     XENOLITH_RUN_OPTION("max-event-channels", "N", "the highest event channel port (default 1023)",
                         vm.max_event_channels, parse_event_channels),
+    XENOLITH_RUN_OPTION("cpu", "host|FILE",
+                        "what the guest's CPUs can do: all that this host's can (the default), or "
+                        "what FILE says ('xenolith check --cpu' prints such a file)",
+                        vm.cpu, parse_cpu),
     XENOLITH_RUN_OPTION("cpuid-base", "LEAF",
                         "the first of Xen's CPUID leaves (default 0x40000000)", vm.cpuid_base,
                         parse_cpuid_base),
@@ -124,6 +128,11 @@ constexpr std::array kRunOptions{
     RunOption{"strict", nullptr, "refuse a GUEST.cfg with keys that we would ignore",
               [](const std::string&, Profiles, RunRequest& request) -> Result<void> {
                   request.strict = true;
+                  return {};
+              }},
+    RunOption{"json", nullptr, "with --profile list: print JSON",
+              [](const std::string&, Profiles, RunRequest& request) -> Result<void> {
+                  request.json = true;
                   return {};
               }},
     RunOption{"paused", nullptr, "wait before the first instruction for `xenolith unpause`",
@@ -154,18 +163,111 @@ po::options_description describe_verb() {
     return options;
 }
 
+// Those of `run` that a restored guest's host has a say in.
+constexpr std::array<std::string_view, 7> kRestoreOptions{"name",     "console", "transport", "log",
+                                                          "log-file", "trace",   "paused"};
+
+void describe(const RunOption& option, po::options_description& options) {
+    if (option.argument == nullptr) {
+        options.add_options()(option.name, option.help);
+    } else {
+        options.add_options()(
+            option.name,
+            po::value<std::vector<std::string>>()->value_name(option.argument)->composing(),
+            option.help);
+    }
+}
+
 po::options_description describe_run() {
     po::options_description options = describe_help();
     for (const RunOption& option : kRunOptions) {
-        if (option.argument == nullptr) {
-            options.add_options()(option.name, option.help);
-        } else {
-            options.add_options()(
-                option.name,
-                po::value<std::vector<std::string>>()->value_name(option.argument)->composing(),
-                option.help);
+        describe(option, options);
+    }
+    return options;
+}
+
+// Of run's options those that are the host's business.
+po::options_description describe_host() {
+    po::options_description options = describe_help();
+    for (const RunOption& option : kRunOptions) {
+        if (std::ranges::find(kRestoreOptions, option.name) != kRestoreOptions.end()) {
+            describe(option, options);
         }
     }
+    return options;
+}
+
+po::options_description describe_restore() {
+    po::options_description options = describe_host();
+    options.add_options()("verify", "check every byte of the file before the start");
+    return options;
+}
+
+void describe_tls(po::options_description& options, const char* peer) {
+    const auto text = [] { return po::value<std::vector<std::string>>()->composing(); };
+    options.add_options()("tls-dir", text()->value_name("DIR"),
+                          "for tls://: where ca.pem, cert.pem and key.pem are "
+                          "(default /etc/xenolith/tls)");
+    options.add_options()("tls-peer", text()->value_name("NAME"), peer);
+}
+
+po::options_description describe_receive() {
+    po::options_description options = describe_host();
+    describe_tls(options,
+                 "for tls://: only who has this name in its certificate may send a guest; may be "
+                 "given again (default: whoever has a certificate of ca.pem's)");
+    return options;
+}
+
+void describe_timeout(po::options_description& options, const char* what) {
+    options.add_options()(
+        "timeout", po::value<std::vector<std::string>>()->value_name("SECONDS")->composing(), what);
+}
+
+// Of verbs that stop a guest, or let it stop itself.
+void describe_cooperation(po::options_description& options) {
+    options.add_options()("cooperative",
+                          "ask the guest to suspend itself first, as Xen's toolstack does");
+    describe_timeout(options, "with --cooperative: how long it may take (default: 60 seconds)");
+}
+
+po::options_description describe_migrate() {
+    po::options_description options = describe_verb();
+    options.add_options()(
+        "ssh", po::value<std::vector<std::string>>()->value_name("PROGRAM")->composing(),
+        "what is run for ssh://HOST (default ssh), as 'PROGRAM HOST xenolith receive -'");
+    describe_tls(options,
+                 "for tls://: the name in the other side's certificate (default: HOST); may be "
+                 "given again");
+    describe_cooperation(options);
+    return options;
+}
+
+po::options_description describe_save() {
+    po::options_description options = describe_verb();
+    options.add_options()("leave-running", "let the guest go on afterwards; it ends otherwise");
+    describe_cooperation(options);
+    return options;
+}
+
+po::options_description describe_shutdown() {
+    po::options_description options = describe_verb();
+    options.add_options()("reboot", "ask it to restart, not to power off");
+    describe_timeout(options, "how long it may take to say that it will (default: 60 seconds)");
+    return options;
+}
+
+po::options_description describe_inspect() {
+    po::options_description options = describe_verb();
+    options.add_options()("verify", "check every byte");
+    return options;
+}
+
+po::options_description describe_check() {
+    po::options_description options = describe_verb();
+    options.add_options()("cpu",
+                          "print what this host's CPUs can do for a guest, for 'xenolith "
+                          "run --cpu'; with FILEs, what those have in common");
     return options;
 }
 
@@ -174,7 +276,7 @@ po::options_description describe_trace() {
     options.add_options()(
         "profile", po::value<std::vector<std::string>>()->value_name("NAME")->composing(),
         "check: the profile to compare with ('xenolith run --profile list' prints them all)");
-    options.add_options()("json", "stats, check: print JSON");
+    options.add_options()("json", "show, stats, check: print JSON (show: one object a line)");
     options.add_options()("stable",
                           "show, stats, check: leave out times and addresses, so that two traces "
                           "of one guest compare");
@@ -297,6 +399,22 @@ Result<void> read_file(const std::string& path, Profiles profiles, RunRequest& r
     return apply_xl(file, strictness, profiles, request.vm, request.warnings);
 }
 
+Result<void> apply_options(const Parsed& parsed, Profiles profiles, RunRequest& request) {
+    for (const RunOption& option : kRunOptions) {
+        if (parsed.options.count(option.name) == 0 || option.argument == nullptr) continue;
+        const auto& values = parsed.options[option.name].as<std::vector<std::string>>();
+        const std::string spelling = std::string("--") + option.name;
+        if (values.size() > 1 && !option.repeats) {
+            return user_error(spelling + " is given more than once");
+        }
+        for (const std::string& value : values) {
+            const auto applied = option.apply(value, profiles, request);
+            if (!applied) return user_error(spelling + ": " + applied.error().what);
+        }
+    }
+    return {};
+}
+
 std::string exit_status_text() {
     std::string text = "Exit status:\n";
     for (const auto& row : kExitStatuses) {
@@ -376,22 +494,256 @@ Result<RunRequest> parse_run(const Args& args, Profiles profiles) {
     // The file first, so that options count for more. How strict to be with it is an option.
     request.strict = parsed.options.count("strict") != 0;
     request.paused = parsed.options.count("paused") != 0;
+    request.json = parsed.options.count("json") != 0;
     if (!parsed.files.empty()) TRY(read_file(parsed.files.front(), profiles, request));
     if (parsed.options.count("module") != 0) request.vm.modules.clear();
 
-    for (const RunOption& option : kRunOptions) {
-        if (parsed.options.count(option.name) == 0 || option.argument == nullptr) continue;
-        const auto& values = parsed.options[option.name].as<std::vector<std::string>>();
-        const std::string spelling = std::string("--") + option.name;
-        if (values.size() > 1 && !option.repeats) {
-            return user_error(spelling + " is given more than once");
+    TRY(apply_options(parsed, profiles, request));
+    if (request.json && !request.list_profiles)
+        return user_error("--json belongs to --profile list");
+    if (!request.list_profiles) TRY(check_complete(request.vm));
+    return request;
+}
+
+Result<std::optional<std::uint64_t>> timeout_in(const Parsed& parsed) {
+    constexpr std::uint64_t kMost = 24 * 60 * 60;
+    if (parsed.options.count("timeout") == 0) return std::optional<std::uint64_t>();
+    const auto& values = parsed.options["timeout"].as<std::vector<std::string>>();
+    if (values.size() > 1) return user_error("--timeout is given more than once");
+    const auto seconds = parse_number(values.front(), 1, kMost);
+    if (!seconds) return user_error("--timeout: " + seconds.error().what);
+    return std::optional(*seconds);
+}
+
+std::string save_help() {
+    return "Usage: xenolith save [OPTIONS] NAME FILE\n\n"
+           "Saves a guest to a file, from which 'xenolith restore' goes on with it. When it "
+           "succeeds, the\nfile is on the disk and the guest has ended; else there is no new file "
+           "and the guest goes on.\n\n" +
+           to_text(describe_save());
+}
+// `--cooperative [--timeout SECONDS]`
+template <typename Request>
+Result<void> apply_cooperation(const Parsed& parsed, Request& request) {
+    request.cooperative = parsed.options.count("cooperative") != 0;
+    request.timeout_s = TRY(timeout_in(parsed));
+    if (request.timeout_s && !request.cooperative) {
+        return user_error("--timeout belongs to --cooperative");
+    }
+    return {};
+}
+
+Result<SaveRequest> parse_save(const Args& args) {
+    const po::options_description options = describe_save();
+    const Parsed parsed = TRY(CommandLine(options, "xenolith save --help").parse(args));
+    SaveRequest request;
+    if (parsed.help) {
+        request.help = save_help();
+        return request;
+    }
+    if (parsed.files.size() != 2) {
+        return user_error("xenolith save needs the NAME of a guest and a FILE");
+    }
+    request.name = TRY(parse_name(parsed.files[0]));
+    request.file = TRY(parse_path(parsed.files[1]));
+    request.leave_running = parsed.options.count("leave-running") != 0;
+    TRY(apply_cooperation(parsed, request));
+    request.json = parsed.options.count("json") != 0;
+    return request;
+}
+
+std::string shutdown_help() {
+    return "Usage: xenolith shutdown [OPTIONS] NAME\n\n"
+           "Asks a guest to power itself off or to restart, as Xen's toolstack does, and returns "
+           "when the\nguest has taken the request.\n\n" +
+           to_text(describe_shutdown());
+}
+
+Result<ShutdownRequest> parse_shutdown(const Args& args) {
+    const po::options_description options = describe_shutdown();
+    const Parsed parsed = TRY(CommandLine(options, "xenolith shutdown --help").parse(args));
+    ShutdownRequest request;
+    if (parsed.help) {
+        request.help = shutdown_help();
+        return request;
+    }
+    if (parsed.files.size() != 1) return user_error("xenolith shutdown needs the NAME of a guest");
+    request.name = TRY(parse_name(parsed.files[0]));
+    request.reboot = parsed.options.count("reboot") != 0;
+    request.timeout_s = TRY(timeout_in(parsed));
+    request.json = parsed.options.count("json") != 0;
+    return request;
+}
+
+std::string restore_help() {
+    return "Usage: xenolith restore [OPTIONS] FILE\n\n"
+           "Goes on with a guest that was saved, and stays until it ends. The file stays as it "
+           "is; while the\nguest runs its memory is still read from there.\n\n" +
+           to_text(describe_restore()) + "\n" + exit_status_text();
+}
+
+Result<std::string> only_file(const Parsed& parsed, const std::string& command) {
+    if (parsed.files.empty()) return user_error(command + " needs a FILE");
+    if (parsed.files.size() > 1) {
+        return user_error(command + " takes one FILE, not " + in_quotes(parsed.files[1]) + " too");
+    }
+    return parse_path(parsed.files.front());
+}
+
+Result<RestoreRequest> parse_restore(const Args& args) {
+    const po::options_description options = describe_restore();
+    const Parsed parsed = TRY(CommandLine(options, "xenolith restore --help").parse(args));
+    RestoreRequest request;
+    if (parsed.help) {
+        request.run.help = restore_help();
+        return request;
+    }
+    request.file = TRY(only_file(parsed, "xenolith restore"));
+    request.verify = parsed.options.count("verify") != 0;
+    request.run.paused = parsed.options.count("paused") != 0;
+    TRY(apply_options(parsed, {}, request.run));
+    return request;
+}
+
+// What stands beside tls:// only: elsewhere it would seem to keep somebody out.
+Result<TlsOptions> tls_options(const Parsed& parsed, const Address& address) {
+    TlsOptions tls;
+    for (const char* const option : {"tls-dir", "tls-peer"}) {
+        if (parsed.options.count(option) == 0) continue;
+        const std::string name = std::string("--") + option;
+        if (address.kind != Address::Kind::kTls) {
+            return user_error(name + " belongs to tls://, not to " + in_quotes(address.text));
         }
-        for (const std::string& value : values) {
-            const auto applied = option.apply(value, profiles, request);
-            if (!applied) return user_error(spelling + ": " + applied.error().what);
+        for (const auto& word : parsed.options[option].as<std::vector<std::string>>()) {
+            if (word.empty()) return user_error(name + ": it is empty");
+            if (option == std::string_view("tls-dir")) {
+                tls.folder = word;
+            } else {
+                tls.peers.push_back(word);
+            }
         }
     }
-    if (!request.list_profiles) TRY(check_complete(request.vm));
+    return tls;
+}
+
+std::string migrate_help() {
+    return "Usage: xenolith migrate [OPTIONS] NAME DEST\n\n"
+           "Moves a guest that runs here to another host, or to another process of this one. It "
+           "stands still\nwhile it is sent. Ctrl-C keeps it here.\n\n"
+           "DEST is one of\n"
+           "  ssh://[USER@]HOST[:PORT]  where ssh runs 'xenolith receive -'\n"
+           "  tls://HOST[:PORT]         where 'xenolith receive tls://ADDRESS' waits; both sides "
+           "show certificates\n"
+           "  unix:PATH                 a socket at which 'xenolith receive' waits\n"
+           "  tcp://HOST:PORT           likewise; only addresses of this host, for it is not "
+           "encrypted\n"
+           "  fd:N                      a connected stream socket\n\n" +
+           to_text(describe_migrate());
+}
+
+Result<MigrateRequest> parse_migrate(const Args& args) {
+    const po::options_description options = describe_migrate();
+    const Parsed parsed = TRY(CommandLine(options, "xenolith migrate --help").parse(args));
+    MigrateRequest request;
+    if (parsed.help) {
+        request.help = migrate_help();
+        return request;
+    }
+    if (parsed.files.size() != 2) {
+        return user_error("xenolith migrate needs the NAME of a guest and a DEST");
+    }
+    request.name = TRY(parse_name(parsed.files[0]));
+    request.to = TRY(parse_destination(parsed.files[1]));
+    if (parsed.options.count("ssh") != 0) {
+        request.ssh = parsed.options["ssh"].as<std::vector<std::string>>().back();
+        if (request.ssh.empty()) return user_error("--ssh: it is empty");
+    }
+    TRY(apply_cooperation(parsed, request));
+    request.tls = TRY(tls_options(parsed, request.to));
+    request.json = parsed.options.count("json") != 0;
+    return request;
+}
+
+std::string receive_help() {
+    return "Usage: xenolith receive [OPTIONS] FROM\n\n"
+           "Waits for a guest that 'xenolith migrate' sends, goes on with it, and stays until it "
+           "ends.\n\n"
+           "FROM is one of\n"
+           "  tls://ADDRESS[:PORT]  an address of this host, such as 0.0.0.0 for all that it has; "
+           "both sides show\n                        certificates\n"
+           "  unix:PATH             a socket that is made there\n"
+           "  tcp://HOST:PORT       an address that others cannot reach, for it is not encrypted\n"
+           "  fd:N                  a connected stream socket\n"
+           "  -                     standard input and output. The guest goes on in a process of "
+           "its own, which\n                        has neither; its console is what --console "
+           "says, or nothing.\n\n" +
+           to_text(describe_receive()) + "\n" + exit_status_text();
+}
+
+Result<ReceiveRequest> parse_receive(const Args& args) {
+    const po::options_description options = describe_receive();
+    const Parsed parsed = TRY(CommandLine(options, "xenolith receive --help").parse(args));
+    ReceiveRequest request;
+    if (parsed.help) {
+        request.run.help = receive_help();
+        return request;
+    }
+    if (parsed.files.size() != 1) {
+        return user_error(
+            "xenolith receive needs one FROM: tls://ADDRESS, unix:PATH, tcp://HOST:PORT, fd:N or "
+            "-");
+    }
+    request.from = TRY(parse_origin(parsed.files.front()));
+    request.tls = TRY(tls_options(parsed, request.from));
+    request.run.paused = parsed.options.count("paused") != 0;
+    TRY(apply_options(parsed, {}, request.run));
+    return request;
+}
+
+std::string inspect_help() {
+    return "Usage: xenolith inspect [OPTIONS] FILE\n\n"
+           "Prints what is in a saved guest's file.\n\n" +
+           to_text(describe_inspect());
+}
+
+Result<InspectRequest> parse_inspect(const Args& args) {
+    const po::options_description options = describe_inspect();
+    const Parsed parsed = TRY(CommandLine(options, "xenolith inspect --help").parse(args));
+    InspectRequest request;
+    if (parsed.help) {
+        request.help = inspect_help();
+        return request;
+    }
+    request.file = TRY(only_file(parsed, "xenolith inspect"));
+    request.verify = parsed.options.count("verify") != 0;
+    request.json = parsed.options.count("json") != 0;
+    return request;
+}
+
+std::string check_help() {
+    return "Usage: xenolith check [OPTIONS]\n"
+           "       xenolith check --cpu [--json] [FILE...]\n\n"
+           "Says what this host can do, and what to do about the rest.\n\n" +
+           to_text(describe_check());
+}
+
+Result<CheckRequest> parse_check(const Args& args) {
+    const po::options_description options = describe_check();
+    const Parsed parsed = TRY(CommandLine(options, "xenolith check --help").parse(args));
+    CheckRequest request;
+    if (parsed.help) {
+        request.help = check_help();
+        return request;
+    }
+    request.json = parsed.options.count("json") != 0;
+    request.cpu = parsed.options.count("cpu") != 0;
+    if (!request.cpu && !parsed.files.empty()) {
+        return user_error("xenolith check takes no arguments without --cpu, not " +
+                          in_quotes(parsed.files.front()));
+    }
+    for (const std::string& file : parsed.files) {
+        request.files.push_back(TRY(parse_path(file)));
+    }
     return request;
 }
 
@@ -428,14 +780,15 @@ Result<TraceRequest> parse_trace(const Args& args, Profiles profiles) {
     request.what = static_cast<What>(known - kWhats.begin());
     const std::string command = "xenolith trace " + word;
     if (parsed.files.size() != 2) {
-        return user_error(command + " takes one FILE, not " +
-                          std::to_string(parsed.files.size() - 1) + std::string(kSeeHelp));
+        return user_error(command +
+                          (parsed.files.size() < 2 ? " needs a FILE" : " takes one FILE") +
+                          std::string(kSeeHelp));
     }
     request.file = parsed.files[1];
     request.json = parsed.options.count("json") != 0;
     request.stable = parsed.options.count("stable") != 0;
-    if (request.json && request.what != What::kStats && request.what != What::kCheck) {
-        return user_error("--json belongs to stats and check");
+    if (request.json && request.what == What::kJson) {
+        return user_error("--json belongs to show, stats and check");
     }
     if (request.stable && request.what == What::kJson) {
         return user_error("--stable belongs to show, stats and check");
@@ -453,19 +806,6 @@ Result<TraceRequest> parse_trace(const Args& args, Profiles profiles) {
         request.profile = *profile;
     }
     return request;
-}
-
-Result<std::string> parse_plain(const Command& command, const Args& args) {
-    const std::string name = "xenolith " + std::string(command.name);
-    const po::options_description options = describe_help();
-    const Parsed parsed = TRY(CommandLine(options, name + " --help").parse(args));
-    if (parsed.help) {
-        return "Usage: " + name + "\n\n" + std::string(command.summary) + "\n\n" + to_text(options);
-    }
-    if (!parsed.files.empty()) {
-        return user_error(name + " takes no arguments, not " + in_quotes(parsed.files.front()));
-    }
-    return std::string();
 }
 
 std::string verb_help(std::string_view command, std::string_view summary, Takes takes) {

@@ -12,6 +12,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/result.h"
+#include "vmm/cli/config/address.h"
 #include "vmm/cli/config/exit_status.h"
 #include "vmm/cli/config/vm_config.h"
 
@@ -42,6 +43,7 @@ struct RunRequest {
     std::string help;  // not empty: print it and end with status 0; nothing else is set
     VmConfig vm;
     bool list_profiles = false;  // print them and end with status 0; no image need be named
+    bool json = false;           // list_profiles only
     std::string config_file;     // empty: none was given
     LogLevel log_level = LogLevel::kWarn;
     std::string log_file;    // empty: stderr
@@ -62,17 +64,100 @@ struct TraceRequest {
     What what = What::kShow;
     std::string file;
     std::string profile;  // kCheck: the one to compare with
-    bool json = false;    // kStats, kCheck
+    bool json = false;    // all but kJson
     bool stable = false;  // all but kJson
 };
 Result<TraceRequest> parse_trace(const Args& args, std::span<const std::string_view> profiles);
 std::string trace_help();
 
-// `check`, `version` and other commands that take nothing but --help: the text to print if that
-// was asked for, else an empty string.
-Result<std::string> parse_plain(const Command& command, const Args& args);
+// `xenolith save`
+struct SaveRequest {
+    std::string help;  // not empty: print it and end with status 0; nothing else is set
+    std::string name;
+    std::string file;
+    bool leave_running = false;
+    // The guest is asked to suspend itself.
+    bool cooperative = false;
+    std::optional<std::uint64_t> timeout_s{};  // for that; none: as the VM's process has it
+    bool json = false;
+};
+Result<SaveRequest> parse_save(const Args& args);
+std::string save_help();
 
-// A command about VMs that run: `list`, or one that takes a VM's NAME.
+// `xenolith shutdown`
+struct ShutdownRequest {
+    std::string help;  // not empty: print it and end with status 0; nothing else is set
+    std::string name;
+    bool reboot = false;
+    std::optional<std::uint64_t> timeout_s{};  // none: as the VM's process has it
+    bool json = false;
+};
+Result<ShutdownRequest> parse_shutdown(const Args& args);
+std::string shutdown_help();
+
+// `xenolith restore`: of `run`'s options those that are the host's business.
+struct RestoreRequest {
+    std::string file;
+    bool verify = false;  // all of it before the start
+    RunRequest run;       // of `vm`: name (empty: as it was), transport, console_file
+};
+Result<RestoreRequest> parse_restore(const Args& args);
+std::string restore_help();
+
+// For tls://: who we are and whom we trust.
+struct TlsOptions {
+    std::string folder = "/etc/xenolith/tls";  // ca.pem, cert.pem and key.pem, and perhaps crl.pem
+    // Names, one of which must stand in the other side's certificate. None: of `migrate` the host's
+    // in DEST; of `receive` whichever.
+    std::vector<std::string> peers;
+};
+
+// `xenolith migrate`
+struct MigrateRequest {
+    std::string help;  // not empty: print it and end with status 0; nothing else is set
+    std::string name;
+    Address to;
+    std::string ssh = "ssh";  // the program for ssh://
+    TlsOptions tls;
+    // The guest is asked to suspend itself.
+    bool cooperative = false;
+    std::optional<std::uint64_t> timeout_s{};  // for that; none: as the VM's process has it
+    bool json = false;
+};
+Result<MigrateRequest> parse_migrate(const Args& args);
+std::string migrate_help();
+
+// `xenolith receive`: of `run`'s options those that are the host's business.
+struct ReceiveRequest {
+    Address from;
+    TlsOptions tls;
+    RunRequest run;  // of `vm`: name (empty: as it was), transport, console_file
+};
+Result<ReceiveRequest> parse_receive(const Args& args);
+std::string receive_help();
+
+// `xenolith inspect`
+struct InspectRequest {
+    std::string help;  // not empty: print it and end with status 0; nothing else is set
+    std::string file;
+    bool verify = false;
+    bool json = false;
+};
+Result<InspectRequest> parse_inspect(const Args& args);
+std::string inspect_help();
+
+// `xenolith check`
+struct CheckRequest {
+    std::string help;  // not empty: print it and end with status 0; nothing else is set
+    bool json = false;
+    bool cpu = false;                // what CPUs can do, not what the host can
+    std::vector<std::string> files;  // cpu: what these have in common; empty: this host's
+};
+Result<CheckRequest> parse_check(const Args& args);
+std::string check_help();
+
+// A command that prints JSON when asked to: `list`, `version`, or one that takes the NAME
+// of a VM that runs.
 struct VerbRequest {
     std::string help;  // not empty: print it and end with status 0; nothing else is set
     std::string name;

@@ -253,6 +253,11 @@ Result<std::string> parse_path(std::string_view text) {
     return parse_string(text);
 }
 
+Result<std::string> parse_cpu(std::string_view text) {
+    if (text == "host") return std::string();
+    return parse_path(text);
+}
+
 Result<std::string> parse_string(std::string_view text) {
     if (text.find('\0') != std::string_view::npos) {
         return user_error(in_quotes(text) + " has a NUL byte in it");

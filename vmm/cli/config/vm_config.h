@@ -81,6 +81,7 @@ struct VmConfig {
     PrivilegeChoice privileges = PrivilegeChoice::kNone;
     PreemptChoice preempt;
     std::uint32_t preempt_after_us = 100;  // the longest that a hypercall keeps its vCPU
+    std::string cpu;  // a file that says what the guest's CPUs can do; empty: all that the host's
     std::uint32_t cpuid_base = kCpuidBase;
     std::uint32_t max_event_channels = kDefaultEventChannels;  // the highest port
     std::uint32_t max_grant_frames = 0;  // 0: as many as the profile's release allows
@@ -118,6 +119,7 @@ Result<PreemptChoice> parse_preempt(std::string_view text);  // none, always, ev
 Result<std::uint32_t> parse_preempt_after(std::string_view text);  // us
 Result<std::string> parse_name(std::string_view text);
 Result<std::string> parse_path(std::string_view text);
+Result<std::string> parse_cpu(std::string_view text);      // host -> "", FILE
 Result<std::string> parse_string(std::string_view text);   // any text without a NUL
 Result<std::string> parse_console(std::string_view text);  // stdio -> "", file:PATH -> PATH
 Result<BootModule> parse_module(std::string_view text);    // FILE[,CMDLINE]

@@ -122,6 +122,7 @@ constexpr std::array kSimpleKeys{
     XENOLITH_SIMPLE_KEY("privileges", privileges, parse_privileges),
     XENOLITH_SIMPLE_KEY("preempt", preempt, parse_preempt),
     XENOLITH_SIMPLE_KEY("preempt_after", preempt_after_us, parse_preempt_after),
+    XENOLITH_SIMPLE_KEY("cpu", cpu, parse_cpu),
     XENOLITH_SIMPLE_KEY("cpuid_base", cpuid_base, parse_cpuid_base),
     SimpleKey{"abi_profile",
               [](const Reader& from, Profiles profiles, VmConfig& vm) -> Result<void> {
