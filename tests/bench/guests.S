@@ -1,6 +1,6 @@
 // The guests of the benchmarks of hypercalls, copied to kCode: each asks a port which call to make
 // how often, makes it, and asks again.
-#define TABLE 0x2000 /* kTable: rows of number, result, argument 1, argument 2 */
+#define TABLE 0x2000 /* kTable: rows of number, result, arguments */
 
     .section .rodata
     .code64
@@ -11,12 +11,13 @@
     movl %eax, %ecx
     shrl $8, %ecx
     movzbl %al, %ebp
-    shll $5, %ebp
+    shll $6, %ebp
     .endm
 
     .macro load_arguments
     movq TABLE + 16(%rbp), %rdi
     movq TABLE + 24(%rbp), %rsi
+    movq TABLE + 32(%rbp), %rdx
     .endm
 
     .macro keep_result

@@ -17,6 +17,7 @@
 #include "tests/bench/pairs.h"
 #include "tests/bench/raw_vm.h"
 #include "xenshim/abi/numbers.h"
+#include "xenshim/abi/other_numbers.h"
 #include "xenshim/abi/structs.h"
 
 namespace bench {
@@ -29,10 +30,15 @@ constexpr std::uint64_t kArguments = 0x3000;   // structures
 constexpr std::uint64_t kList = 64 << 20;      // words: gfns
 constexpr std::uint64_t kTarget = 1 << 30;     // the memory that is given back and taken
 constexpr std::uint64_t kScratchGfn = 0x1800;  // two pages that a grant frame goes to and fro
+constexpr std::uint64_t kGrantedGfn = 0x2000;  // pages that grants name, and copies go to
+constexpr std::uint64_t kMapGfn = 0x3000;      // where grants are mapped
+constexpr std::uint32_t kFirstRef = 16;
 
 struct Options {
     bool xen = false;
     bool smoke = false;
+    unsigned samples = 400;
+    std::uint64_t most = UINT64_MAX;  // elements in a list
 };
 
 // 2 MiB pages for the first GiB.
@@ -61,10 +67,8 @@ class Bench final : public vmm::PioDevice, public vmm::Platform {
     // Called when the vCPU is about to enter the guest after an upcall was asked for.
     std::function<void()> reentered;
 
-    Result<void> set_up(const Options& options, xenshim::PreemptPolicy preempt,
+    Result<void> set_up(const Options& options, xenshim::PlatformConfig config,
                         std::uint64_t target_pages, const std::vector<Row>& rows) {
-        xenshim::PlatformConfig config;
-        config.preempt = std::move(preempt);
         machine_ = TRY(create_machine(options.xen, kTarget + target_pages * vmm::kPageSize,
                                       std::move(config)));
         raw = TRY(RawVm::create({.memory_bytes = 2 << 20, .xen = options.xen}));
@@ -165,6 +169,12 @@ std::uint64_t cpu_ns(clockid_t clock) {
            static_cast<std::uint64_t>(at.tv_nsec);
 }
 
+// The arguments of add_to_physmap_batch.
+struct Batch {
+    std::uint16_t domid, space, size, foreign;
+    std::uint64_t idxs, gpfns, errs;
+};
+
 double percentile_of(std::vector<double> values, double p) {
     std::sort(values.begin(), values.end());
     return values[static_cast<std::size_t>(p * static_cast<double>(values.size() - 1))];
@@ -176,7 +186,9 @@ Result<void> forced_stops(const Options& options) {
     const unsigned rounds = options.smoke ? 3 : 300;
     const std::uint64_t units = options.smoke ? 20 : 200;
     Bench bench;
-    TRY(bench.set_up(options, {.every = 1, .at = {}}, 0,
+    xenshim::PlatformConfig config;
+    config.preempt = {.every = 1, .at = {}};
+    TRY(bench.set_up(options, std::move(config), 0,
                      {memory_op(abi::XENMEM_increase_reservation, kArguments)}));
     bench.put(kArguments, abi::bytes_of(reservation(units)));
     std::vector<Times> raw, again, forced;
@@ -206,28 +218,39 @@ Result<void> forced_stops(const Options& options) {
 
 // ---- from an event to the guest -----------------------------------------------------------------
 
-struct Extents {
-    std::uint64_t count;
-    std::uint32_t order = 0;
-    // The guest has written to all of them, so that the host has memory to free; only events that
-    // find them being given back count.
-    bool in_use = false;
+// Calls of one operation, and what has to be done between them.
+struct LongCalls {
+    std::string name;
+    std::uint64_t target_pages = 0;
+    std::vector<Row> rows;
+    xenshim::DomainConfig domain = {};
+    // The reset of all event channels leaves none to notify by: the vCPU is asked for itself.
+    bool by_request = false;
+    // Before the vCPU starts.
+    std::function<void(Bench&)> prepare;
+    // Before each block of calls, on the vCPU's thread: what is to be called, and whether events
+    // that come meanwhile count.
+    struct Turn {
+        Bench::Job job;
+        bool counts = true;
+    };
+    std::function<Turn(Bench&)> next;
 };
 
-Result<void> event_latency(const Options& options, const Extents& extents) {
-    const std::uint64_t n = extents.count;
-    const std::uint64_t pages = n << extents.order;
-    const unsigned samples = options.smoke ? 5 : 400;
+// How many of each are called at once, so that most events find the vCPU in a call.
+std::uint32_t times_for(std::uint64_t n) {
+    return n == 1 ? 50 : 1;
+}
+
+Result<void> event_latency(const Options& options, const LongCalls& calls) {
+    const unsigned samples = options.smoke ? 5 : options.samples;
     Bench bench;
-    TRY(bench.set_up(options, {}, pages,
-                     {memory_op(abi::XENMEM_decrease_reservation, kArguments),
-                      memory_op(abi::XENMEM_populate_physmap, kArguments)}));
+    xenshim::PlatformConfig config;
+    config.domain = calls.domain;
+    TRY(bench.set_up(options, std::move(config), calls.target_pages, calls.rows));
     auto& domain = bench.platform().domain();
     const auto backend = domain.event_channels().attach_backend([] {});
-    bench.put(kArguments, abi::bytes_of(reservation(n, extents.order)));
-    for (std::uint64_t i = 0; i < n; ++i) {
-        bench.put(kList + i * 8, (kTarget >> 12) + (i << extents.order));
-    }
+    calls.prepare(bench);
     // Of the vCPU's thread: others' turns on a shared CPU are not its doing.
     std::atomic<clockid_t> cpu_clock{0};
     std::atomic<std::uint64_t> raised_ns{0};
@@ -235,10 +258,10 @@ Result<void> event_latency(const Options& options, const Extents& extents) {
     std::vector<double> latencies;
     std::atomic<unsigned> seen{0};
     double raw_exit = 0;
-    bool given_back = false;
+    bool counts = false;
     bench.reentered = [&] {
         const auto began = raised_ns.exchange(0);
-        if (began == 0 || (extents.in_use && !given_back)) return;
+        if (began == 0 || !counts) return;
         latencies.push_back(static_cast<double>(cpu_ns(CLOCK_THREAD_CPUTIME_ID) - began));
         ++seen;
     };
@@ -255,16 +278,10 @@ Result<void> event_latency(const Options& options, const Extents& extents) {
             cpu_clock = clock;
         }
         if (done.load()) return std::nullopt;
-        given_back = !given_back;
-        if (given_back && extents.in_use) {
-            for (std::uint64_t i = 0; i < pages; ++i) {
-                bench.put(kTarget + i * vmm::kPageSize, ~i);
-            }
-            raised_ns = 0;  // that event has waited for us, not for a call
-        }
-        // The short ones many times over, so that most events find the vCPU in a call.
-        const auto times = static_cast<std::uint32_t>(n == 1 ? 50 : 1);
-        return Bench::Job{.row = given_back ? 0u : 1u, .times = times};
+        const LongCalls::Turn turn = calls.next(bench);
+        counts = turn.counts;
+        raised_ns = 0;  // that event has waited for us, not for a call
+        return turn.job;
     };
     std::thread raiser([&] {
         std::mt19937 random(11);
@@ -278,11 +295,15 @@ Result<void> event_latency(const Options& options, const Extents& extents) {
             while (cpu_ns(cpu_clock) < due && !bench.machine().stopping()) {
                 std::this_thread::yield();
             }
-            // As the guest's handler would: nothing is pending any more.
-            std::memset(bench.machine().memory().own_page(xenshim::kSharedInfoPage), 0,
-                        vmm::kPageSize);
             raised_ns = cpu_ns(cpu_clock);
-            domain.event_channels().notify(backend.remote);
+            if (calls.by_request) {
+                bench.machine().vcpu(0).request(vmm::kUpcallRequest);
+            } else {
+                // As the guest's handler would: nothing is pending any more.
+                std::memset(bench.machine().memory().own_page(xenshim::kSharedInfoPage), 0,
+                            vmm::kPageSize);
+                domain.event_channels().notify(backend.remote);
+            }
             while (raised_ns.load() != 0 && !bench.machine().stopping()) {
                 std::this_thread::yield();
             }
@@ -295,10 +316,7 @@ Result<void> event_latency(const Options& options, const Extents& extents) {
     TRY(ran);
     if (latencies.empty()) return vmm::internal_error("no event was seen");
     const double typical = median(latencies) / raw_exit;
-    std::printf("%-50s %5.2f raw exits  p90 %.2f  p99 %.2f",
-                ("event to re-entry, n = " + std::to_string(n) +
-                 (extents.order != 0 ? ", 2 MiB each" : "") + (extents.in_use ? ", in use" : ""))
-                    .c_str(),
+    std::printf("%-56s %5.2f raw exits  p90 %.2f  p99 %.2f", ("event, " + calls.name).c_str(),
                 typical, percentile_of(latencies, 0.9) / raw_exit,
                 percentile_of(latencies, 0.99) / raw_exit);
     if (!options.smoke) {
@@ -309,6 +327,311 @@ Result<void> event_latency(const Options& options, const Extents& extents) {
     return {};
 }
 
+struct Extents {
+    std::uint64_t count;
+    std::uint32_t order = 0;
+    // The guest has written to all of them, so that the host has memory to free; only events that
+    // find them being given back count.
+    bool in_use = false;
+};
+
+LongCalls reservations(const Extents& extents) {
+    const std::uint64_t n = extents.count, pages = n << extents.order;
+    return {.name = "decrease and populate, n = " + std::to_string(n) +
+                    (extents.order != 0 ? ", 2 MiB each" : "") +
+                    (extents.in_use ? ", decrease of memory in use" : ""),
+            .target_pages = pages,
+            .rows = {memory_op(abi::XENMEM_decrease_reservation, kArguments),
+                     memory_op(abi::XENMEM_populate_physmap, kArguments)},
+            .prepare =
+                [=](Bench& bench) {
+                    bench.put(kArguments, abi::bytes_of(reservation(n, extents.order)));
+                    for (std::uint64_t i = 0; i < n; ++i) {
+                        bench.put(kList + i * 8, (kTarget >> 12) + (i << extents.order));
+                    }
+                },
+            .next = [=, given_back = false](Bench& bench) mutable -> LongCalls::Turn {
+                given_back = !given_back;
+                if (given_back && extents.in_use) {
+                    for (std::uint64_t i = 0; i < pages; ++i) {
+                        bench.put(kTarget + i * vmm::kPageSize, ~i);
+                    }
+                }
+                return {.job = {.row = given_back ? 0u : 1u, .times = times_for(n)},
+                        .counts = given_back || !extents.in_use};
+            }};
+}
+
+// Populated where the guest has used the memory: all of it has to be made zeroes.
+LongCalls populated_again(std::uint64_t n) {
+    const std::uint64_t pages = n << 9;
+    return {.name = "populate over memory in use, n = " + std::to_string(n) + ", 2 MiB each",
+            .target_pages = pages,
+            .rows = {memory_op(abi::XENMEM_populate_physmap, kArguments)},
+            .prepare =
+                [=](Bench& bench) {
+                    bench.put(kArguments, abi::bytes_of(reservation(n, 9)));
+                    for (std::uint64_t i = 0; i < n; ++i) {
+                        bench.put(kList + i * 8, (kTarget >> 12) + (i << 9));
+                    }
+                },
+            .next = [=](Bench& bench) -> LongCalls::Turn {
+                for (std::uint64_t i = 0; i < pages; ++i) {
+                    bench.put(kTarget + i * vmm::kPageSize, ~i);
+                }
+                return {.job = {.row = 0, .times = 1}};
+            }};
+}
+
+LongCalls batches(std::uint64_t n) {
+    return {.name = "add_to_physmap_batch, n = " + std::to_string(n),
+            .rows = {memory_op(abi::XENMEM_add_to_physmap_batch, kArguments)},
+            .prepare =
+                [=](Bench& bench) {
+                    constexpr std::uint64_t kIdxs = kList, kGpfns = kList + (1 << 20),
+                                            kErrs = kList + (2 << 20);
+                    bench.put(
+                        kArguments,
+                        Batch{.domid = abi::DOMID_SELF,
+                              .space = static_cast<std::uint16_t>(abi::XENMAPSPACE_grant_table),
+                              .size = static_cast<std::uint16_t>(n),
+                              .foreign = 0,
+                              .idxs = kIdxs,
+                              .gpfns = kGpfns,
+                              .errs = kErrs});
+                    for (std::uint64_t i = 0; i < n; ++i) {
+                        bench.put(kIdxs + i * 8, std::uint64_t{0});
+                        bench.put(kGpfns + i * 8, kScratchGfn + i % 2);
+                    }
+                },
+            .next = [=](Bench&) -> LongCalls::Turn {
+                return {.job = {.row = 0, .times = times_for(n)}};
+            }};
+}
+
+// Pages that the guest has written to move to another place, and back.
+LongCalls moves(std::uint64_t n) {
+    const auto range = [n](std::uint64_t from, std::uint64_t to) {
+        return abi::xen_add_to_physmap<abi::W64>{
+            .domid = abi::DOMID_SELF,
+            .size = static_cast<std::uint16_t>(n),
+            .space = static_cast<std::uint32_t>(abi::XENMAPSPACE_gmfn_range),
+            .idx = from,
+            .gpfn = to};
+    };
+    return {.name = "add_to_physmap of a range, n = " + std::to_string(n),
+            .target_pages = 2 * n,
+            .rows = {memory_op(abi::XENMEM_add_to_physmap, kArguments),
+                     memory_op(abi::XENMEM_add_to_physmap, kArguments + 0x100)},
+            .prepare =
+                [=](Bench& bench) {
+                    constexpr std::uint64_t kFirst = kTarget >> 12;
+                    bench.put(kArguments, abi::bytes_of(range(kFirst, kFirst + n)));
+                    bench.put(kArguments + 0x100, abi::bytes_of(range(kFirst + n, kFirst)));
+                    for (std::uint64_t i = 0; i < n; ++i) {
+                        bench.put(kTarget + i * vmm::kPageSize, ~i);
+                    }
+                },
+            .next = [=, back = true](Bench&) mutable -> LongCalls::Turn {
+                back = !back;
+                return {.job = {.row = back ? 1u : 0u, .times = 1}};
+            }};
+}
+
+Row grant_op(std::uint64_t op, std::uint64_t n) {
+    return {abi::HYPERVISOR_grant_table_op, 0, {op, kList, n}};
+}
+
+void grant_pages(Bench& bench, std::uint64_t n) {
+    std::byte* table = bench.machine().memory().own_page(xenshim::kFirstGrantPage);
+    if (!bench.platform().domain().grants().grow_to(64)) bench.failure = "no grant frames";
+    for (std::uint64_t i = 0; i < n; ++i) {
+        const abi::grant_entry_v1 entry{abi::GTF_permit_access,
+                                        bench.platform().domain().grants().domid(),
+                                        static_cast<std::uint32_t>(kGrantedGfn + i)};
+        std::memcpy(table + (kFirstRef + i) * sizeof entry, &entry, sizeof entry);
+        bench.put(vmm::gfn_to_gpa(kGrantedGfn + i).value, ~i);
+    }
+}
+
+LongCalls copies(std::uint64_t n) {
+    return {.name = "grant copy of whole pages, n = " + std::to_string(n),
+            .rows = {grant_op(abi::GNTTABOP_copy, n)},
+            .prepare =
+                [=](Bench& bench) {
+                    constexpr std::uint64_t kPages = 32;
+                    grant_pages(bench, kPages);
+                    for (std::uint64_t i = 0; i < n; ++i) {
+                        const abi::gnttab_copy<abi::W64> op{
+                            .source_u = kFirstRef + i % kPages,
+                            .source_domid = abi::DOMID_SELF,
+                            .source_offset = 0,
+                            .dest_u = kGrantedGfn + kPages + i % kPages,
+                            .dest_domid = abi::DOMID_SELF,
+                            .dest_offset = 0,
+                            .len = vmm::kPageSize,
+                            .flags = abi::GNTCOPY_source_gref,
+                            .status = 0};
+                        bench.put(kList + i * sizeof op, abi::bytes_of(op));
+                    }
+                },
+            .next = [=](Bench&) -> LongCalls::Turn {
+                return {.job = {.row = 0, .times = times_for(n)}};
+            }};
+}
+
+// As many as can be: pages that a guest maps are ours from then on.
+LongCalls maps(std::uint64_t n) {
+    constexpr std::uint64_t kUnmaps = kList + (8 << 20);
+    return {
+        .name = "grant map and unmap, n = " + std::to_string(n),
+        .rows = {grant_op(abi::GNTTABOP_map_grant_ref, n),
+                 {abi::HYPERVISOR_grant_table_op, 0, {abi::GNTTABOP_unmap_grant_ref, kUnmaps, n}}},
+        .prepare = [](Bench&) {},
+        .next = [=, mapped = false](Bench& bench) mutable -> LongCalls::Turn {
+            mapped = !mapped;
+            for (std::uint64_t i = 0; mapped && i < n; ++i) {
+                if (bench.platform().domain().physmap().has_ram(kGrantedGfn + i)) continue;
+                if (!bench.platform().domain().physmap().populate(kGrantedGfn + i)) {
+                    bench.failure = "no page to grant";
+                }
+            }
+            if (mapped) grant_pages(bench, n);
+            for (std::uint64_t i = 0; i < n; ++i) {
+                using Map = abi::gnttab_map_grant_ref;
+                const std::uint64_t at = kList + i * sizeof(Map);
+                const std::uint64_t place = vmm::gfn_to_gpa(kMapGfn + i).value;
+                if (mapped) {
+                    bench.put(at, Map{.host_addr = place,
+                                      .flags = abi::GNTMAP_host_map,
+                                      .ref = static_cast<std::uint32_t>(kFirstRef + i),
+                                      .dom = bench.platform().domain().grants().domid(),
+                                      .status = 0,
+                                      .handle = 0,
+                                      .dev_bus_addr = 0});
+                    continue;
+                }
+                Map done;
+                std::memcpy(&done,
+                            bench.machine().memory().guest().page(at >> 12) + at % vmm::kPageSize,
+                            sizeof done);
+                if (done.status != abi::GNTST_okay)
+                    bench.failure = "a grant was not mapped: " + std::to_string(done.status);
+                bench.put(kUnmaps + i * sizeof(abi::gnttab_unmap_grant_ref),
+                          abi::gnttab_unmap_grant_ref{.host_addr = place,
+                                                      .dev_bus_addr = 0,
+                                                      .handle = done.handle,
+                                                      .status = 0,
+                                                      .pad = 0});
+            }
+            return {.job = {.row = mapped ? 0u : 1u, .times = 1}};
+        }};
+}
+
+LongCalls swaps(std::uint64_t n) {
+    return {.name = "grant swap, n = " + std::to_string(n),
+            .rows = {grant_op(abi::GNTTABOP_swap_grant_ref, n)},
+            .prepare =
+                [=](Bench& bench) {
+                    grant_pages(bench, 0);
+                    for (std::uint64_t i = 0; i < n; ++i) {
+                        const auto ref = static_cast<std::uint32_t>(kFirstRef + i % 16'000);
+                        bench.put(kList + i * sizeof(abi::gnttab_swap_grant_ref),
+                                  abi::gnttab_swap_grant_ref{
+                                      .ref_a = ref, .ref_b = ref + 16'000, .status = 0, .pad = 0});
+                    }
+                },
+            .next = [=](Bench&) -> LongCalls::Turn {
+                return {.job = {.row = 0, .times = times_for(n)}};
+            }};
+}
+
+// It has no place to stop, on Xen neither: it is as long as the table is.
+LongCalls versions() {
+    return {
+        .name = "grant set_version, 64 frames",
+        .rows = {{abi::HYPERVISOR_grant_table_op, 0, {abi::GNTTABOP_set_version, kList, 1}},
+                 {abi::HYPERVISOR_grant_table_op, 0, {abi::GNTTABOP_set_version, kList + 8, 1}}},
+        .prepare =
+            [](Bench& bench) {
+                grant_pages(bench, 0);
+                bench.put(kList, std::uint32_t{2});
+                bench.put(kList + 8, std::uint32_t{1});
+            },
+        .next = [first = false](Bench&) mutable -> LongCalls::Turn {
+            first = !first;
+            return {.job = {.row = first ? 0u : 1u, .times = 1}};
+        }};
+}
+
+LongCalls multicalls(std::uint64_t n) {
+    return {.name = "multicall of xen_version, n = " + std::to_string(n),
+            .rows = {{abi::HYPERVISOR_multicall, 0, {kList, n}}},
+            .prepare =
+                [=](Bench& bench) {
+                    for (std::uint64_t i = 0; i < n; ++i) {
+                        bench.put(kList + i * sizeof(abi::multicall_entry<abi::W64>),
+                                  abi::bytes_of(abi::multicall_entry<abi::W64>{
+                                      .op = abi::HYPERVISOR_xen_version, .result = 0, .args = {}}));
+                    }
+                },
+            .next = [=](Bench&) -> LongCalls::Turn {
+                return {.job = {.row = 0, .times = times_for(n)}};
+            }};
+}
+
+// All ports open, 2-level or FIFO by their number; they are opened again before each reset.
+LongCalls resets(std::uint64_t n) {
+    constexpr std::uint64_t kControlGfn = kScratchGfn, kArrayGfn = kScratchGfn + 16;
+    xenshim::DomainConfig domain;
+    domain.max_event_port = xenshim::kFifoPorts - 1;
+    return {.name = "event channel reset, n = " + std::to_string(n),
+            .rows = {{abi::HYPERVISOR_event_channel_op, 0, {abi::EVTCHNOP_reset, kArguments}}},
+            .domain = domain,
+            .by_request = true,
+            .prepare = [](Bench& bench) { bench.put(kArguments, abi::DOMID_SELF); },
+            .next = [=](Bench& bench) -> LongCalls::Turn {
+                auto& channels = bench.platform().domain().event_channels();
+                const auto page = [&](std::uint64_t gfn) -> xenshim::NamedPage {
+                    return {gfn, bench.machine().memory().guest().page(gfn)};
+                };
+                constexpr std::uint64_t kTwoLevel = 4096;
+                bool done = n < kTwoLevel || channels.init_control(0, 0, page(kControlGfn));
+                for (std::uint64_t i = 0; n >= kTwoLevel && i <= n / xenshim::kFifoWordsPerPage;
+                     ++i) {
+                    done = done && channels.expand_array(page(kArrayGfn + i));
+                }
+                for (std::uint64_t i = 0; done && i < n; ++i) {
+                    done = channels.alloc_unbound(0).has_value();
+                }
+                if (!done) bench.failure = "no event channels";
+                return {.job = {.row = 0, .times = 1}};
+            }};
+}
+
+// The device model's: pages that it has written to.
+LongCalls modified_pages(std::uint64_t n) {
+    constexpr std::uint64_t kHeader = kArguments + 0x100, kExtent = kArguments + 0x200;
+    xenshim::DomainConfig domain;
+    domain.device_model = true;
+    return {.name = "dm_op modified_memory, n = " + std::to_string(n),
+            .target_pages = n,
+            .rows = {{abi::HYPERVISOR_dm_op, 0, {abi::DOMID_SELF, 2, kArguments}}},
+            .domain = domain,
+            .prepare = [](Bench&) {},
+            .next = [=](Bench& bench) -> LongCalls::Turn {
+                const std::uint64_t buffers[] = {kHeader, 16, kExtent, 16};
+                // The operation, how many extents; the extent: pages, padding, the first of them.
+                const std::uint32_t header[] = {abi::XEN_DMOP_modified_memory, 0, 1, 0};
+                const std::uint32_t extent[] = {static_cast<std::uint32_t>(n), 0,
+                                                static_cast<std::uint32_t>(kTarget >> 12), 0};
+                bench.put(kArguments, buffers);
+                bench.put(kHeader, header);
+                bench.put(kExtent, extent);
+                return {.job = {.row = 0, .times = 1}};
+            }};
+}
+
 // ---- what an element costs ----------------------------------------------------------------------
 
 Result<void> per_extent(const Options& options) {
@@ -317,7 +640,9 @@ Result<void> per_extent(const Options& options) {
                                                   : std::vector<std::uint64_t>{256, 4096, 65535};
     const unsigned rounds = options.smoke ? 2 : 15;
     Bench bench;
-    TRY(bench.set_up(options, {.every = 0, .at = {}, .after_us = 1'000'000}, counts.back(),
+    xenshim::PlatformConfig config;
+    config.preempt = {.every = 0, .at = {}, .after_us = 1'000'000};
+    TRY(bench.set_up(options, std::move(config), counts.back(),
                      {memory_op(abi::XENMEM_decrease_reservation, kArguments),
                       memory_op(abi::XENMEM_populate_physmap, kArguments),
                       memory_op(abi::XENMEM_add_to_physmap_batch, kArguments + 0x100)}));
@@ -328,10 +653,6 @@ Result<void> per_extent(const Options& options) {
         bench.put(kIdxs + i * 8, std::uint64_t{0});
         bench.put(kGpfns + i * 8, kScratchGfn + i % 2);
     }
-    struct Batch {
-        std::uint16_t domid, space, size, foreign;
-        std::uint64_t idxs, gpfns, errs;
-    };
     struct Step {
         const char* name;
         std::uint32_t row;
@@ -392,16 +713,30 @@ Result<void> per_extent(const Options& options) {
 Result<void> measure(const Options& options) {
     std::printf("transport %s\n", options.xen ? "kvm-xen" : "portable");
     TRY(forced_stops(options));
-    const std::vector<std::uint64_t> counts =
-        options.smoke ? std::vector<std::uint64_t>{1, 64}
-                      : std::vector<std::uint64_t>{1, 64, 4096, 262'144, 4'000'000};
-    for (const std::uint64_t n : counts) {
-        TRY(event_latency(options, {.count = n}));
-    }
-    for (const std::uint64_t n : {64, 4096, 65536}) {
-        if (n <= counts.back()) TRY(event_latency(options, {.count = n, .in_use = true}));
-    }
-    TRY(event_latency(options, {.count = options.smoke ? 2u : 64u, .order = 9, .in_use = true}));
+    const std::uint64_t most = options.smoke ? 64 : options.most;
+    const auto each = [&](const std::vector<std::uint64_t>& counts,
+                          const std::function<LongCalls(std::uint64_t)>& calls) -> Result<void> {
+        for (const std::uint64_t n : counts) {
+            if (n <= most) TRY(event_latency(options, calls(n)));
+        }
+        return {};
+    };
+    TRY(each({1, 64, 4096, 262'144, 4'000'000},
+             [](std::uint64_t n) { return reservations({.count = n}); }));
+    TRY(each({64, 4096, 65'536},
+             [](std::uint64_t n) { return reservations({.count = n, .in_use = true}); }));
+    const std::uint64_t big = options.smoke ? 2 : 64;
+    TRY(event_latency(options, reservations({.count = big, .order = 9, .in_use = true})));
+    TRY(event_latency(options, populated_again(big)));
+    TRY(each({1, 64, 4096, 65'535}, batches));
+    TRY(each({64, 4096, 65'535}, moves));
+    TRY(each({1, 64, 4096, 262'144, 4'000'000}, copies));
+    TRY(each({64, 1000}, maps));
+    TRY(each({1, 64, 4096, 262'144, 4'000'000}, swaps));
+    TRY(event_latency(options, versions()));
+    TRY(each({1, 64, 4096, 262'144, 4'000'000}, multicalls));
+    TRY(each({64, 4000, 131'000}, resets));
+    TRY(each({64, 4096, 262'144, 4'000'000}, modified_pages));
     return per_extent(options);
 }
 
@@ -411,11 +746,16 @@ int main_of(int argc, char** argv) {
         const std::string_view arg = argv[i];
         if (arg == "--smoke") {
             options.smoke = true;
+        } else if (arg == "--samples" && i + 1 < argc) {
+            options.samples = static_cast<unsigned>(std::stoul(argv[++i]));
+        } else if (arg == "--most" && i + 1 < argc) {
+            options.most = std::stoull(argv[++i]);
         } else if (arg == "--transport" && i + 1 < argc) {
             options.xen = std::string_view(argv[++i]) == "kvm-xen";
         } else {
             std::fprintf(stderr,
-                         "usage: bench_long_calls [--transport portable|kvm-xen] [--smoke]\n");
+                         "usage: bench_long_calls [--transport portable|kvm-xen] [--samples N]\n"
+                         "                        [--most ELEMENTS] [--smoke]\n");
             return 2;
         }
     }

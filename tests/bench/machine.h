@@ -18,8 +18,10 @@ inline constexpr std::uint16_t kPort = 0x10;
 
 // A row of the table at kTable, which the guest takes its calls from and leaves results in.
 struct Row {
-    std::uint64_t number, result, args[2];
+    std::uint64_t number, result, args[3];
+    std::uint64_t unused[3] = {};
 };
+static_assert(sizeof(Row) == 64);
 
 // A guest's instructions (guests.S); `trap` is where its hypercall's goes.
 struct GuestCode {

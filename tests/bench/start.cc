@@ -1,5 +1,5 @@
-// How long `xenolith run` takes to the guest's first instruction, beside what no VMM can avoid;
-// and how much memory of its own it has while a small guest sleeps.
+// How long `xenolith run` and `xenolith restore` take to the guest's first instruction, beside what
+// no VMM can avoid; and how much memory of its own it has while a small guest sleeps.
 //
 // The guest reads the TSC in its first instruction and sends it over its console. Where the guest's
 // TSC is the host's plus an offset, the offset comes from KVM's debugfs.
@@ -12,21 +12,15 @@
 #include <fstream>
 #include <poll.h>
 #include <random>
-#include <signal.h>
-#include <spawn.h>
 #include <sstream>
 #include <string>
 #include <thread>
 #include <unistd.h>
 #include <x86intrin.h>
 
-#include <sys/resource.h>
-#include <sys/wait.h>
-
 #include "tests/bench/pairs.h"
+#include "tests/bench/process.h"
 #include "tests/bench/raw_vm.h"
-
-extern char** environ;
 
 namespace bench {
 namespace {
@@ -40,46 +34,6 @@ struct Options {
     unsigned rounds = 600;
     bool smoke = false;
     bool verbose = false;
-};
-
-double cpu_ns(const rusage& usage) {
-    const auto ns = [](const timeval& t) {
-        return static_cast<double>(t.tv_sec) * 1e9 + static_cast<double>(t.tv_usec) * 1e3;
-    };
-    return ns(usage.ru_utime) + ns(usage.ru_stime);
-}
-
-class Process {
-  public:
-    // `output` becomes its stdout; stdin and stderr stay ours.
-    static Result<Process> spawn(std::vector<std::string> argv, int output) {
-        std::vector<char*> args;
-        for (auto& a : argv) {
-            args.push_back(a.data());
-        }
-        args.push_back(nullptr);
-        posix_spawn_file_actions_t actions;
-        ::posix_spawn_file_actions_init(&actions);
-        if (output >= 0) ::posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
-        pid_t pid = -1;
-        const int error = ::posix_spawn(&pid, args[0], &actions, nullptr, args.data(), environ);
-        ::posix_spawn_file_actions_destroy(&actions);
-        if (error != 0) return vmm::errno_error(argv[0], vmm::Fault::kUser, error);
-        return Process(pid);
-    }
-
-    pid_t pid() const { return pid_; }
-    // Waits for its end; the CPU time that all of it took.
-    double wait() {
-        rusage usage{};
-        ::wait4(pid_, nullptr, 0, &usage);
-        return cpu_ns(usage);
-    }
-    void terminate() { ::kill(pid_, SIGTERM); }
-
-  private:
-    explicit Process(pid_t pid) : pid_(pid) {}
-    pid_t pid_;
 };
 
 // The TSC's frequency, against the clock that everything else is measured with.
@@ -102,20 +56,25 @@ std::int64_t tsc_offset_of(pid_t pid) {
     return 0;
 }
 
+std::vector<std::string> run_command(const Options& options, std::uint64_t memory_bytes) {
+    return {options.xenolith, "run",
+            "--kernel",       options.guest,
+            "--memory",       std::to_string(memory_bytes >> 20) + "M",
+            "--transport",    options.transport};
+}
+
 // A running xenolith whose guest has said when it started.
 struct Guest {
     Process process;
     double start_ns;  // from the exec to the first instruction
 };
 
-Result<Guest> start_guest(const Options& options, double tsc_rate) {
+Result<Guest> start_guest(std::vector<std::string> command, double tsc_rate) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) return vmm::errno_error("pipe2");
     vmm::Fd from(ends[0]), to(ends[1]);
     const std::uint64_t before = __rdtsc();
-    auto process = TRY(Process::spawn({options.xenolith, "run", "--kernel", options.guest,
-                                       "--memory", "128M", "--transport", options.transport},
-                                      to.get()));
+    auto process = TRY(Process::spawn(std::move(command), to.get()));
     to = vmm::Fd();
     std::uint64_t tsc = 0;
     const auto got = ::read(from.get(), &tsc, sizeof tsc);
@@ -140,13 +99,13 @@ struct Unavoidable {
 };
 
 // exec of /bin/true to its end, and then a raw VM of the same size to its guest's first exit.
-Result<Unavoidable> unavoidable() {
+Result<Unavoidable> unavoidable(std::uint64_t memory_bytes) {
     Unavoidable u;
     const Times before = now();
     auto process = TRY(Process::spawn({"/bin/true"}, -1));
     const double child_cpu = process.wait();
     const Times between = now();
-    auto raw = TRY(RawVm::create({.memory_bytes = kGuestMemory}));
+    auto raw = TRY(RawVm::create({.memory_bytes = memory_bytes}));
     write_page_tables(raw->memory());
     const unsigned char out[] = {0xe6, 0x7e, 0xf4};
     std::memcpy(raw->memory() + kCode, out, sizeof out);
@@ -160,7 +119,10 @@ Result<Unavoidable> unavoidable() {
     return u;
 }
 
-Result<void> measure_start(const Options& options) {
+// `command` against the unavoidable, in random order.
+Result<void> compare(const Options& options, const std::string& name,
+                     const std::vector<std::string>& command, std::uint64_t memory_bytes,
+                     Limit judged_by) {
     const double rate = tsc_per_ns();
     std::vector<Times> ours, limit, control;
     std::vector<double> raw;
@@ -171,13 +133,13 @@ Result<void> measure_start(const Options& options) {
         std::shuffle(order.begin(), order.end(), random);
         for (const int what : order) {
             if (what == 0) {
-                auto guest = TRY(start_guest(options, rate));
+                auto guest = TRY(start_guest(command, rate));
                 guest.process.terminate();
                 const double cpu = guest.process.wait();
                 if (round >= kWarmUp) ours.push_back({.cpu = cpu, .wall = guest.start_ns});
                 continue;
             }
-            const auto u = TRY(unavoidable());
+            const auto u = TRY(unavoidable(memory_bytes));
             if (round < kWarmUp) continue;
             (what == 1 ? limit : control).push_back(u.whole);
             if (what == 1) raw.push_back(u.raw_wall);
@@ -187,18 +149,68 @@ Result<void> measure_start(const Options& options) {
     const auto wall = of(ours, Clock::kWall);
     const auto limit_wall = of(limit, Clock::kWall);
     std::printf(
-        "start, 1 vCPU and 128 MiB: ours %.2f ms (min %.2f), limit %.2f ms (min %.2f), of "
+        "%s, 1 vCPU and %llu MiB: ours %.2f ms (min %.2f), limit %.2f ms (min %.2f), of "
         "that the raw VM %.2f ms; CPU of the whole run %.2f ms; %u rounds\n",
-        ms(wall), smallest(wall) / 1e6, ms(limit_wall), smallest(limit_wall) / 1e6, ms(raw),
+        name.c_str(), static_cast<unsigned long long>(memory_bytes >> 20), ms(wall),
+        smallest(wall) / 1e6, ms(limit_wall), smallest(limit_wall) / 1e6, ms(raw),
         ms(of(ours, Clock::kCpu)), options.rounds);
-    print({.name = "exec to first instruction / true + raw set-up",
+    print({.name = name + " to first instruction / true + raw set-up",
            .numerator = ours,
            .denominator = limit,
            .control = {limit, control},
-           .limit = {1.3, 2.0},
+           .limit = judged_by,
            .clock = Clock::kWall,
            .verdict = !options.smoke});
     return {};
+}
+
+Result<void> measure_start(const Options& options) {
+    return compare(options, "exec", run_command(options, kGuestMemory), kGuestMemory, {1.3, 2.0});
+}
+
+// ---- restoring ----------------------------------------------------------------------------------
+
+// A guest before its first instruction, in a file. Its RAM is all but empty, and of a restore's
+// time nothing may depend on that: what the guest does not touch is not looked at.
+Result<void> save_guest(const Options& options, std::uint64_t memory_bytes,
+                        const std::string& file) {
+    const std::string name = "bench-" + std::to_string(::getpid());
+    auto command = run_command(options, memory_bytes);
+    command.insert(command.end(), {"--name", name, "--paused"});
+    auto guest = TRY(Process::spawn(std::move(command), -1));
+    // It refuses until the guest is there; a minute is far more than it takes.
+    for (unsigned tries = 0; tries < 600; ++tries) {
+        auto save = TRY(Process::spawn({options.xenolith, "save", name, file}, -1));
+        save.wait();
+        if (::access(file.c_str(), F_OK) == 0) {
+            guest.wait();
+            return {};
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    guest.terminate();
+    guest.wait();
+    return vmm::internal_error("the guest could not be saved");
+}
+
+Result<void> measure_restore(const Options& options) {
+    const auto folder =
+        std::filesystem::temp_directory_path() / ("bench-start-" + std::to_string(::getpid()));
+    std::filesystem::create_directory(folder);
+    const auto result = [&]() -> Result<void> {
+        for (const std::uint64_t mib : {64, 512, 2048, 8192}) {
+            const std::string file = folder / std::to_string(mib);
+            TRY(save_guest(options, mib << 20, file));
+            TRY(compare(options, "restore",
+                        {options.xenolith, "restore", "--transport", options.transport, file},
+                        mib << 20, {1.2, 1.5}));
+            if (options.smoke) break;
+        }
+        return {};
+    }();
+    std::error_code ignored;
+    std::filesystem::remove_all(folder, ignored);
+    return result;
 }
 
 // ---- memory -------------------------------------------------------------------------------------
@@ -238,7 +250,7 @@ std::vector<Mapping> read_mappings(pid_t pid) {
 }
 
 Result<void> measure_memory(const Options& options) {
-    auto guest = TRY(start_guest(options, 1));
+    auto guest = TRY(start_guest(run_command(options, kGuestMemory), 1));
     // Housekeeping has been round a few times by then.
     std::this_thread::sleep_for(std::chrono::milliseconds(options.smoke ? 100 : 1500));
     auto mappings = read_mappings(guest.process.pid());
@@ -304,7 +316,7 @@ int main_of(int argc, char** argv) {
     }
     if (options.xenolith.empty() || options.guest.empty()) return usage();
     int status = 0;
-    for (const auto measure : {measure_start, measure_memory}) {
+    for (const auto measure : {measure_start, measure_restore, measure_memory}) {
         status = std::max(status, exit_status("bench_start", measure(options)));
     }
     return status;

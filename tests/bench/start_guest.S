@@ -1,5 +1,6 @@
 // The guest of bench_start: reads the TSC in its first instruction, sends it as eight bytes over
-// the PV console, and then sleeps for ever.
+// the PV console, and then sleeps for ever. With FILL_END, that of bench_blackout: before that it writes
+// to each page from 2 MiB to there, so that none is all zero.
     .section .note.Xen, "a", @note
     .balign 4
     .long 4, 4, 18                      // XEN_ELFNOTE_PHYS32_ENTRY
@@ -17,6 +18,14 @@ _start:
     movl %eax, %esi
     movl %edx, %edi
     movl $stack_end, %esp
+#ifdef FILL_END
+    movl $0x200000, %ebx
+1:
+    movl %ebx, (%ebx)
+    addl $4096, %ebx
+    cmpl $FILL_END, %ebx
+    jb 1b
+#endif
     movl $0x40000000, %ecx              // the hypercall page
     movl $hypercall_page, %eax
     xorl %edx, %edx

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "xenshim/abi/numbers.h"
 #include "xenshim/abi/operations.h"
 
 namespace {
@@ -29,13 +30,29 @@ Printed from the table that the dispatcher asks (`xenshim/abi/operations.cc`) by
 that is not a device model is meant throughout.
 
 - **guest**: does its work on the guest itself.
-- **refused**: exists, and a guest hears Xen's own refusal (mostly -EPERM).
+- **refused**: exists, and a guest hears Xen's own refusal: -EPERM mostly; -EOPNOTSUPP of what is not
+  for such guests at all (xenpmu_op, and of memory_op machphys_compat_mfn_list and get_vnumainfo);
+  -EINVAL of mmuext_op; -ENODEV of tmem_op; -EACCES of acquire_resource and of another interface
+  version than 4.17's. A bad pointer or domain is said first where Xen says it first.
 - **absent**: -ENOSYS, as on that Xen.
 
-A profile that is not named has the operation as **absent**. Tests are those whose text names the
-operation: `tests/unit` by file (but those of traces and `regs`, which only tell of it),
-`guests/conformance` as `guest:` and its file.
+A profile that is not named has the operation as **absent**. An **exception** is where we knowingly
+answer otherwise than that Xen, and why. Tests are those whose text names the operation: `tests/unit`
+by file (but those of traces and `regs`, which only tell of it), `tests/sweep` and `tests/model` as
+`scenario`, `main`, `grants` and `devices`, `guests/conformance` as `guest:` and its file. Beside those,
+`existence` asks for each row of this file under each profile at both widths, for its standing alone.
 
+)";
+
+constexpr char kWithoutASlot[] =
+    R"(## Numbers without a slot
+
+-ENOSYS under every profile, as to any HVM guest of any Xen; so is each number that is not in this
+file. Most are for PV guests. XenServer's iommu_op has a slot there and says the same to all but
+domain 0. Tests: existence.
+
+| number | name |
+|---|---|
 )";
 
 std::string read_file(const fs::path& path) {
@@ -139,17 +156,31 @@ std::string status_of(auto&& standing) {
     return out.empty() ? "absent everywhere" : out;
 }
 
+bool has_slot(const Hypercall& call) {
+    return std::ranges::any_of(
+        profiles(), [&](const Profile& p) { return (p.hypercalls >> call.number & 1) != 0; });
+}
+
+std::string word_of(Standing standing) {
+    return standing == Standing::kGuest        ? "guest"
+           : standing == Standing::kPrivileged ? "refused"
+                                               : "absent";
+}
+
 std::string document(const Tests& tests) {
     std::ostringstream out;
     out << kIntroduction;
     for (const Hypercall& call : hypercall_names()) {
-        const std::string own = "HYPERVISOR_" + std::string(call.name);
+        if (!has_slot(call)) continue;
         out << "## " << call.number << " " << call.name << "\n\n";
-        out << status_of([&](const Profile& p) {
-            return (p.hypercalls >> call.number & 1) != 0 ? call.standing : Standing::kAbsent;
-        }) << ".";
+        out << status_of([&](const Profile& p) { return standing_of(p, call); }) << ".";
         if (!call.exception.empty()) out << " Exception: " << call.exception << ".";
-        const std::string named = tests.naming(own);
+        std::string named = tests.naming("HYPERVISOR_" + std::string(call.name));
+        // Xen's headers leave the architecture's own ones their numbers for names.
+        if (named.empty() && call.number >= HYPERVISOR_arch_1) {
+            named = tests.naming("HYPERVISOR_arch_" +
+                                 std::to_string(call.number - HYPERVISOR_arch_1 + 1));
+        }
         if (!named.empty()) out << " Tests: " << named << ".";
         out << "\n\n";
         bool first = true;
@@ -165,9 +196,25 @@ std::string document(const Tests& tests) {
             out << "| " << op.sub_op << " | " << op.name << " | "
                 << status_of([&](const Profile& p) { return standing_of(p, op); });
             if (!op.exception.empty()) out << ". Exception: " << op.exception;
-            out << " | " << (tested.empty() ? "-" : tested) << " |\n";
+            out << " | " << (tested.empty() ? "existence" : tested) << " |\n";
+        }
+        for (const ToolOperation& op : tool_operations()) {
+            if (op.hypercall != call.number) continue;
+            if (first) {
+                out << "The operation stands in the caller's memory. Each is to a guest what the "
+                       "hypercall is, under the same profiles; so is a number that is not here.\n\n"
+                       "| sub-op | name | status | tests |\n|---|---|---|---|\n";
+            }
+            first = false;
+            const std::string tested = tests.naming(std::string(op.name));
+            out << "| " << op.sub_op << " | " << op.name << " | " << word_of(call.standing) << " | "
+                << (tested.empty() ? "existence" : tested) << " |\n";
         }
         if (!first) out << "\n";
+    }
+    out << kWithoutASlot;
+    for (const Hypercall& call : hypercall_names()) {
+        if (!has_slot(call)) out << "| " << call.number << " | " << call.name << " |\n";
     }
     return out.str();
 }

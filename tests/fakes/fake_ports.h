@@ -10,12 +10,14 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <span>
 #include <string>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -54,6 +56,8 @@ class FakePorts final : public Ports {
     // Pages that the guest gives back are wiped instead of given to the host, so that a test that
     // makes thousands of domains on one FakePorts pays for no page twice.
     bool keeps_pages = false;
+    // What the machine does besides counting when an upcall is raised; null: nothing.
+    std::function<void(unsigned vcpu)> on_upcall;
 
     // ---- what a test asks -----------------------------------------------------------------------
     vmm::GuestMemory memory;
@@ -66,7 +70,9 @@ class FakePorts final : public Ports {
     std::vector<unsigned> stopped;
     std::vector<unsigned> nmis;
     std::vector<std::uint8_t> shutdowns;
+    unsigned suspensions = 0;
     std::vector<std::uint64_t> callbacks;
+    std::vector<std::pair<unsigned, bool>> line_levels;  // what the callback's line was driven to
     std::vector<std::uint64_t> shared_info_places;
     std::vector<unsigned> vcpu_infos_moved;
     std::vector<unsigned> runstates_moved;
@@ -103,14 +109,16 @@ class FakePorts final : public Ports {
             memory.set_hole(gfn, false);
             free_pages(gfn, 1);
         }
-        std::memset(own_.data(), 0, kOwnPages * vmm::kPageSize);
+        own_.clear(0, kOwnPages * vmm::kPageSize);
         now_ns = 1'000'000'000;
         forget_upcalls();
         started.clear();
         stopped.clear();
         nmis.clear();
         shutdowns.clear();
+        suspensions = 0;
         callbacks.clear();
+        line_levels.clear();
         shared_info_places.clear();
         vcpu_infos_moved.clear();
         runstates_moved.clear();
@@ -118,6 +126,21 @@ class FakePorts final : public Ports {
         widths.clear();
         vectors.clear();
         time_areas.clear();
+    }
+    // The slots' own memory as in `from`, also behind what is shown over it there.
+    void copy_memory(const FakePorts& from) {
+        for (std::size_t i = 0; i < slots().size(); ++i) {
+            const vmm::SharedRegion &source = *from.slots()[i].region, &to = *slots()[i].region;
+            for (off_t at = 0; (at = ::lseek(source.fd(), at, SEEK_DATA)) >= 0;) {
+                const off_t end = ::lseek(source.fd(), at, SEEK_HOLE);
+                while (at < end) {
+                    const ssize_t got = ::pread(source.fd(), to.data() + at,
+                                                static_cast<std::size_t>(end - at), at);
+                    if (got <= 0) std::abort();
+                    at += got;
+                }
+            }
+        }
     }
     // Whether the host spends memory on a page of RAM.
     bool ram_backed(std::uint64_t gfn) const { return ram_.page_backed(gfn * vmm::kPageSize); }
@@ -164,13 +187,25 @@ class FakePorts final : public Ports {
             std::abort();
         return backed;
     }
+    void clear_pages(std::uint64_t gfn, std::uint64_t count) override {
+        if (const auto slot = slot_of(gfn)) {
+            slot->region->clear(offset_in(*slot, gfn), count * vmm::kPageSize);
+        }
+    }
     bool add_ram_page(std::uint64_t gfn) override { return take_pool_page(gfn, nullptr); }
     void remove_ram_page(std::uint64_t gfn) override { give_pool_page(gfn); }
     std::uint64_t gfn_limit() const override { return limit_gfn; }
 
-    void upcall(unsigned vcpu) override { ++upcalls_.at(vcpu); }
+    void upcall(unsigned vcpu) override {
+        ++upcalls_.at(vcpu);
+        if (on_upcall) on_upcall(vcpu);
+    }
     void wake(unsigned vcpu) override { ++wakes_.at(vcpu); }
     void callback_changed(std::uint64_t value) override { callbacks.push_back(value); }
+    void drive_callback_line(unsigned gsi, bool asserted) override {
+        const std::scoped_lock lock(line_mutex_);
+        line_levels.emplace_back(gsi, asserted);
+    }
     void upcall_vector_changed(unsigned vcpu, std::uint8_t vector) override {
         vectors.emplace_back(vcpu, vector);
     }
@@ -192,6 +227,7 @@ class FakePorts final : public Ports {
     void send_nmi(unsigned vcpu) override { nmis.push_back(vcpu); }
     std::uint64_t system_time_ns() override { return now_ns; }
     void shutdown(std::uint8_t reason) override { shutdowns.push_back(reason); }
+    void suspend() override { ++suspensions; }
 
   private:
     static constexpr std::size_t kMostPoolPages = 256;
@@ -245,6 +281,7 @@ class FakePorts final : public Ports {
     vmm::SharedRegion own_, pool_;
     std::map<std::uint64_t, std::size_t> pool_of_;  // gfn -> page of the pool
     std::array<bool, kMostPoolPages> pool_taken_{};
+    std::mutex line_mutex_;
     std::array<std::atomic<unsigned>, 64> upcalls_{};
     std::array<std::atomic<unsigned>, 64> wakes_{};
 };

@@ -86,7 +86,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     FUZZ_CHECK(plain(printed(file, [&](trace::Reader& from, std::FILE* to) {
         // A mistake in the file ends a report; read() has seen it.
         switch (how >> 3 & 3) {
-            case 0: (void)print_calls(from, style, to); break;
+            case 0: (void)print_calls(from, style, json, to); break;
             case 1: (void)print_sums(from, style, json, to); break;
             case 2: (void)print_chrome(from, to); break;
             default: (void)print_check(from, there, style, json, to); break;

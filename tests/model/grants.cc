@@ -309,10 +309,11 @@ Status grant_map(World& world, const Map& op, std::uint32_t& handle) {
     }
     const auto frame = world.grants.uses[op.ref].frame;
     // A page of the guest's own has one place; it goes on being counted.
-    if (first && world.at(entry.frame).kind == Cell::Kind::kRam) world.changed[entry.frame] = {};
+    if (first && world.at(entry.frame).kind == Cell::Kind::kRam) world.put(entry.frame, {});
     // What was there is lost, and counted as well.
     if (world.at(gfn).kind == Cell::Kind::kOwn) world.where.erase(world.at(gfn).own);
-    world.changed[gfn] = {.kind = Cell::Kind::kMapped, .frame = frame};
+    world.put(gfn, {.kind = Cell::Kind::kMapped, .frame = frame});
+    if (readonly) world.types[gfn] = 1;  // as of any RAM that is not to be written to
     if (gfn > world.highest) world.highest = gfn;
     ++frame->maps;
     world.grants.maps[taken] = {.ref = op.ref, .domid = op.domid, .flags = op.flags};
@@ -328,7 +329,7 @@ Status grant_unmap(World& world, std::uint32_t handle, std::uint64_t address) {
     const auto frame = world.grants.uses.at(mapping.ref).frame;
     const Cell cell = world.at(address >> 12);
     if (cell.kind != Cell::Kind::kMapped || cell.frame != frame) return kGeneral;
-    world.changed[address >> 12] = {};  // the page is nowhere now, and counted
+    world.put(address >> 12, {});  // the page is nowhere now, and counted
     maps[handle] = {};
     give_handle(world, handle);
     end(world, mapping.ref, (mapping.flags & kMapReadonly) != 0);
@@ -402,7 +403,7 @@ Result set_version(World& world, std::uint32_t wanted) {
         world.own_page(own)->bytes = {};
         world.lost.erase(own);
         if (const auto at = world.where.find(own); at != world.where.end()) {
-            world.changed[at->second] = {};
+            world.put(at->second, {});
             world.where.erase(own);
         }
     }

@@ -58,6 +58,11 @@ struct Era {
     std::uint32_t grant_frames() const { return release >= 410 ? 64 : 32; }
     // XenServer's patches for its old Windows drivers, until 7.6.
     bool legacy_windows() const { return xenserver && product <= 76; }
+    // Its xen-hvm-disable-console-params, up to 6.2.
+    bool hides_console() const { return xenserver && product <= 62; }
+    // Whether a 64-bit caller's whole RAX is the hypercall's number, not EAX alone: 4.8's rewrite
+    // of the entry in C.
+    bool wide_numbers() const { return release >= 408; }
     // 198a2bc6f1.
     bool has_multicall() const { return release >= 416; }
 };

@@ -1,11 +1,13 @@
 // The sweep: each continuable operation, stopped before each of its units, at both widths, under
 // every profile that has it. Wherever it stops, the registers are the formula's, guest memory is
 // what the formula says, and going on ends with the answer and the memory of the run that nobody
-// stopped. Three ways of stopping:
+// stopped. Four ways of stopping:
 //
 //   chain    every:1 and a pending wish in turn: as many stops as there are units, on two vCPUs
 //   once     one stop before unit k, then the rest in one piece
 //   twice    one stop before unit k, one more after a single unit
+//   moved    one stop before unit k, where the domain is saved, and the rest in another one that
+//            was made from its states' bytes and its memory; at some k
 //
 //   sweep [--units N] [--all] [--rounds N] [--scenario TEXT] [--profile NAME]
 //
@@ -19,11 +21,17 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <set>
 #include <string>
 #include <thread>
+#include <unistd.h>
 
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "tests/fakes/saved_domain.h"
 #include "tests/sweep/guest_cpu.h"
 #include "tests/sweep/scenario.h"
 #include "xenshim/abi/profile.h"
@@ -69,9 +77,15 @@ std::uint64_t page_print(const std::byte* page) {
     return hash;
 }
 
-// One machine for all domains of a thread, so that no page is paid for twice.
+// One machine for all domains of a process, so that no page is paid for twice; and one for those
+// that were moved.
 fakes::FakePorts& machine() {
-    static thread_local fakes::FakePorts ports;
+    static fakes::FakePorts ports;
+    ports.keeps_pages = true;
+    return ports;
+}
+fakes::FakePorts& other_machine() {
+    static fakes::FakePorts ports;
     ports.keeps_pages = true;
     return ports;
 }
@@ -80,7 +94,11 @@ class Run {
   public:
     Run(const abi::Profile& profile, Width width, const Scenario& scenario, std::uint64_t units,
         std::uint64_t seed)
-        : scenario_(scenario), era_(profile.name), random_(seed), guest_(width, options(profile)) {
+        : scenario_(scenario),
+          profile_(profile),
+          era_(profile.name),
+          random_(seed),
+          guest_(width, options(machine())) {
         call_ = scenario.prepare(guest_, era_, units);
         cpu_.width = width;
         cpu_.wide_numbers = profile.wide_numbers;
@@ -94,6 +112,7 @@ class Run {
             touched.push_back(at >> vmm::kPageShift);
         }
         guest_.ports.reset(touched);
+        if (moved_ != nullptr) moved_->ports.reset(touched);
     }
     Run(const Run&) = delete;
     Run& operator=(const Run&) = delete;
@@ -103,6 +122,27 @@ class Run {
     std::uint64_t stops() const { return stops_; }
     const std::string& complaint() const { return complaint_; }
 
+    // From here on the guest is another domain on another machine, and goes on there.
+    void move() {
+        moved_ = std::make_unique<TestDomain>(guest_.width(), options(other_machine()));
+        moved_->ports.pool_pages = guest_.ports.pool_pages;
+        moved_->ports.copy_memory(guest_.ports);
+        moved_->ports.now_ns = guest_.ports.now_ns.load();
+        for (auto left = guest_.domain.event_channels().snapshot().backends; left != 0; --left) {
+            moved_->domain.event_channels().attach_backend({});
+        }
+        if (const auto carried = fakes::carry_domain(guest_.domain, moved_->domain); !carried) {
+            complain(0, "it cannot be moved: " + carried.error());
+            return;
+        }
+        moved_->domain.physmap().settle();
+        if (!(fakes::save(moved_->domain) == fakes::save(guest_.domain))) {
+            complain(0, "it is not the same after it was moved");
+        }
+        live_ = moved_.get();
+        call_.done = {};  // asks the domain that was left
+    }
+
     // One entry on `vcpu`. True: it stopped, and then `unit` is where it must have.
     bool enter(const PreemptPolicy& policy, unsigned vcpu, std::uint64_t unit, bool wish = false) {
         cpu_.scramble_upper_halves(random_);
@@ -111,7 +151,7 @@ class Run {
         Preemption preemption(wanted, policy);
         const abi::Request request = read_request(cpu_);
         const abi::Reply reply =
-            run_hypercall(guest_.domain, guest_.access, preemption, vcpu, request);
+            run_hypercall(live_->domain, live_->access, preemption, vcpu, request);
         if (const auto* finish = std::get_if<abi::Finish>(&reply)) {
             result_ = finish->result;
             return false;
@@ -130,7 +170,7 @@ class Run {
     State state() {
         constexpr std::uint32_t kEntries = 512;  // of a grant frame
         State s{.result = result_, .scratch = scratch(), .facts = {}};
-        auto& physmap = guest_.domain.physmap();
+        auto& physmap = live_->domain.physmap();
         const auto accounts = physmap.accounts();
         s.facts = {accounts.current, accounts.maximum, accounts.highest_gfn,
                    physmap.modified_pages()};
@@ -138,7 +178,7 @@ class Run {
             std::uint64_t fact =
                 (physmap.has_ram(gfn) ? 1u : 0u) | (physmap.is_mapped(gfn) ? 2u : 0u);
             fact |= static_cast<std::uint64_t>(physmap.mem_type(gfn)) << 2;
-            if (const std::byte* page = guest_.ports.memory.page(gfn)) {
+            if (const std::byte* page = live_->ports.memory.page(gfn)) {
                 fact = mix(fact, page_print(page));
             }
             s.facts.push_back(fact);
@@ -148,12 +188,12 @@ class Run {
         }
         for (std::uint32_t ref = 0; ref < kEntries; ++ref) {
             std::uint64_t entry = 0;
-            const std::byte* table = guest_.ports.own_page(kFirstGrantPage);
+            const std::byte* table = live_->ports.own_page(kFirstGrantPage);
             std::memcpy(&entry, table + ref * sizeof entry, sizeof entry);
             s.facts.push_back(entry);
         }
         for (std::uint32_t port = 0; port < call_.event_ports; ++port) {
-            const auto status = guest_.domain.event_channels().status(port);
+            const auto status = live_->domain.event_channels().status(port);
             s.facts.push_back(status ? status->status : ~std::uint64_t{0});
         }
         return s;
@@ -164,16 +204,16 @@ class Run {
     }
 
   private:
-    TestDomain::Options options(const abi::Profile& profile) const {
+    TestDomain::Options options(fakes::FakePorts& ports) const {
         TestDomain::Options o;
-        o.profile = &profile;
-        o.ports = &machine();
+        o.profile = &profile_;
+        o.ports = &ports;
         scenario_.options(o);
         return o;
     }
 
     std::vector<std::byte> scratch() {
-        return guest_.bytes({TestDomain::kScratch},
+        return live_->bytes({TestDomain::kScratch},
                             guest_.reserve(0, 1).value - TestDomain::kScratch);
     }
 
@@ -213,9 +253,12 @@ class Run {
     }
 
     const Scenario& scenario_;
+    const abi::Profile& profile_;
     const Era era_;
     std::mt19937_64 random_;
     TestDomain guest_;
+    std::unique_ptr<TestDomain> moved_;
+    TestDomain* live_ = &guest_;
     Prepared call_;
     GuestCpu cpu_;
     std::vector<std::byte> scratch_;  // as it was before the call
@@ -237,6 +280,7 @@ std::string dialect(const Era& era) {
 struct Tally {
     std::atomic<std::uint64_t> stops{0};
     std::atomic<std::uint64_t> runs{0};
+    std::atomic<std::uint64_t> moves{0};
     std::atomic<std::uint64_t> failures{0};
 };
 
@@ -261,6 +305,11 @@ class Sweep {
         for (std::uint64_t k = step; k < units; k += step * stride_) {
             stop_at(k, step, units, false);
             stop_at(k, step, units, true);
+            if (failed_) return;
+        }
+        constexpr std::uint64_t kMovedOf = 25;  // a run that is moved costs as much as ten
+        for (std::uint64_t k = step; k < units; k += step * stride_ * kMovedOf) {
+            move_at(k, step);
             if (failed_) return;
         }
     }
@@ -325,6 +374,19 @@ class Sweep {
         }
         if (stopped && run.enter(free(), twice ? 0 : 1, 0)) run.complain(k, "it stopped again");
         finish(run, twice ? "twice" : "once");
+    }
+
+    void move_at(std::uint64_t k, std::uint64_t step) {
+        Run run = make(k + 1);
+        bool stopped = run.enter(at(k / step), 0, k);
+        if (!stopped) run.complain(k, "it did not stop");
+        if (run.complaint().empty()) {
+            run.move();
+            ++tally_.moves;
+            stopped = run.enter(free(), 1, 0);
+            if (stopped) run.complain(k, "it stopped again");
+        }
+        finish(run, "moved");
     }
 
     void finish(Run& run, const char* how) {
@@ -407,21 +469,46 @@ int sweep(const Options& options) {
             }
         }
     }
-    Tally tally;
-    std::atomic<std::size_t> next{0};
-    const auto work = [&] {
+    // Processes, not threads: all that the domains do to their memory is done to the address space,
+    // and threads spent half of the time waiting for each other there.
+    struct Shared {
+        Tally tally;
+        std::atomic<std::size_t> next{0};
+    };
+    void* const page =
+        ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) {
+        std::perror("sweep: mmap");
+        return 1;
+    }
+    auto& [tally, next] = *new (page) Shared;
+    const auto work = [&, &tally = tally, &next = next] {
         for (std::size_t i = next++; i < jobs.size(); i = next++) {
             const Job& job = jobs[i];
             Sweep(options, *job.profile, job.width, *job.scenario, job.stride, job.seed, tally)
                 .run();
         }
+        // Expectations inside of preparations count as well.
+        return testing::UnitTest::GetInstance()->Failed() ? 1 : 0;
     };
-    std::vector<std::thread> threads;
+    std::vector<pid_t> workers;
     for (unsigned n = std::max(1u, std::thread::hardware_concurrency()); n > 0; --n) {
-        threads.emplace_back(work);
+        std::fflush(stdout);
+        const pid_t pid = ::fork();
+        if (pid == 0) {
+            const int status = work();
+            std::fflush(stdout);
+            ::_exit(status);
+        }
+        if (pid < 0) std::perror("sweep: fork");
+        workers.push_back(pid);
     }
-    for (auto& thread : threads) {
-        thread.join();
+    bool whole = true;
+    for (const pid_t pid : workers) {
+        int status = 0;
+        const bool ended = pid > 0 && ::waitpid(pid, &status, 0) == pid;
+        if (!ended || !WIFEXITED(status)) std::printf("FAIL a worker died, status %d\n", status);
+        whole = whole && ended && status == 0;
     }
     for (const Scenario& scenario : scenarios()) {
         const bool swept =
@@ -431,13 +518,12 @@ int sweep(const Options& options) {
                     scenario.name.data(), static_cast<int>(scenario.few_stops.size()),
                     scenario.few_stops.data());
     }
-    // Expectations inside of preparations count as well.
-    const bool prepared = !testing::UnitTest::GetInstance()->Failed();
-    std::printf("sweep: %zu combinations, %llu runs, %llu stops, %llu differences\n", jobs.size(),
-                static_cast<unsigned long long>(tally.runs),
+    std::printf("sweep: %zu combinations, %llu runs, %llu stops, %llu moves, %llu differences\n",
+                jobs.size(), static_cast<unsigned long long>(tally.runs),
                 static_cast<unsigned long long>(tally.stops),
+                static_cast<unsigned long long>(tally.moves),
                 static_cast<unsigned long long>(tally.failures));
-    return tally.failures == 0 && prepared && !jobs.empty() ? 0 : 1;
+    return tally.failures == 0 && whole && !jobs.empty() ? 0 : 1;
 }
 
 }  // namespace

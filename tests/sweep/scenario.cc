@@ -323,7 +323,7 @@ Prepared event_reset_2_level(TestDomain& guest, const Era&, std::uint64_t) {
 Prepared event_reset_fifo(TestDomain& guest, const Era&, std::uint64_t units) {
     const vmm::Gva block = guest.reserve(vmm::kPageSize, vmm::kPageSize);
     EXPECT_TRUE(guest.domain.event_channels().init_control(
-        0, 0, guest.domain.guest_page(block.value >> vmm::kPageShift)));
+        0, 0, guest.domain.named_page(block.value >> vmm::kPageShift)));
     return event_reset(guest, static_cast<std::uint32_t>(units * kPortsBetweenLooks));
 }
 void with_many_ports(TestDomain::Options& options) {

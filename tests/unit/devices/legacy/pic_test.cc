@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/fakes/saved_checks.h"
 #include "tests/unit/devices/legacy/state_walk.h"
 
 namespace devices::legacy {
@@ -540,10 +541,11 @@ TEST_F(PicTest, StateRoundTrip) {
     pic.set_irq(11, true);
     pic.acknowledge();
     const PicState state = pic.snapshot();
+    fakes::expect_saved(state, "legacy.pic");
 
     int told = 0;
     Pic other([&] { ++told; });
-    other.adopt(state);
+    ASSERT_TRUE(other.adopt(state));
     EXPECT_EQ(other.snapshot(), state);
     EXPECT_EQ(other.output(), pic.output());
     EXPECT_EQ(told, pic.output() ? 1 : 0);
@@ -556,18 +558,76 @@ TEST_F(PicTest, AdoptingARaisedIntrIsToldOnce) {
     const PicState state = pic.snapshot();
     int told = 0;
     Pic other([&] { ++told; });
-    other.adopt(state);
+    ASSERT_TRUE(other.adopt(state));
     EXPECT_EQ(told, 1);
     EXPECT_TRUE(other.output());
     EXPECT_EQ(other.acknowledge(), 0x33);
 }
 
-TEST_F(PicTest, AnAdoptedEdgeNeedsItsLine) {
-    PicState state = pic.snapshot();
-    state.master.edges = 0x28;
-    state.master.lines = 0x08;
-    pic.adopt(state);
-    EXPECT_EQ(pic.snapshot().master.edges, 0x08);
+// A line that fell long ago and was not looked at: nobody is to answer for it.
+TEST_F(PicTest, AWithdrawnRequestLeavesNothing) {
+    for (const unsigned irq : {5U, 11U}) {
+        for (const bool level : {false, true}) {
+            SCOPED_TRACE(irq);
+            out(0x4d0, level ? 0x20 : 0);
+            out(0x4d1, level ? 0x08 : 0);
+            pic.set_irq(irq, true);
+            EXPECT_TRUE(pic.output());
+            changes = 0;
+            pic.withdraw(irq);
+            EXPECT_FALSE(pic.output());
+            EXPECT_EQ(changes, 1);
+            EXPECT_EQ(drain(), Vectors{});
+            pic.set_irq(irq, true);
+            EXPECT_EQ(drain().size(), 1U);
+            pic.withdraw(irq);
+            out(0xa0, 0x20);
+            out(0x20, 0x20);
+            EXPECT_FALSE(pic.output());
+        }
+    }
+    pic.withdraw(2);
+    pic.withdraw(16);
+    EXPECT_FALSE(pic.output());
+}
+
+TEST_F(PicTest, AWithdrawnRequestLeavesTheOthers) {
+    pic.set_irq(5, true);
+    pic.set_irq(6, true);
+    pic.withdraw(5);
+    EXPECT_EQ(drain(), Vectors{0x36});
+}
+
+TEST_F(PicTest, WhatNoChipHoldsIsRefused) {
+    pulse(3);
+    const PicState before = pic.snapshot();
+    const auto refused = [&](const char* why, auto change) {
+        PicState state = before;
+        change(state);
+        const auto taken = pic.adopt(state);
+        ASSERT_FALSE(taken) << why;
+        EXPECT_EQ(taken.error(), why);
+        EXPECT_EQ(pic.snapshot(), before) << why;
+    };
+    refused("master.level_triggered: an input is no other",
+            [](PicState& s) { s.master.level_triggered = 0x04; });
+    refused("slave.level_triggered: an input is no other",
+            [](PicState& s) { s.slave.level_triggered = 0x20; });
+    refused("master.edges: on a level-triggered input",
+            [](PicState& s) { s.master.level_triggered = 0x08; });
+    refused("master.edges: on an input that is low", [](PicState& s) { s.master.edges |= 0x20; });
+    refused("slave.vector_base: its low bits are the level's",
+            [](PicState& s) { s.slave.vector_base = 0x3a; });
+    refused("master.lowest_priority: there are eight levels",
+            [](PicState& s) { s.master.lowest_priority = 8; });
+    refused("slave.init_step: there is no such ICW", [](PicState& s) { s.slave.init_step = 5; });
+    refused("slave.output: before the chip is programmed", [](PicState& s) {
+        s.slave.init_step = 3;
+        s.slave.output = true;
+    });
+    refused("master.output: low with a request", [](PicState& s) { s.master.output = false; });
+    refused("master.lines: input 2 is not what the slave's output is",
+            [](PicState& s) { s.master.lines |= 0x04; });
     EXPECT_EQ(pic.acknowledge(), 0x33);
 }
 
@@ -614,31 +674,36 @@ TEST(PicHostile, RandomAccessesNeverMisbehave) {
     }
 }
 
+// The one that goes on and the one that was restored cannot be told apart.
 TEST(PicHostile, MutateThenRestore) {
     RandomPic guest(1);
     Pic pic(nullptr);
     for (int round = 0; round < 300; ++round) {
         for (int i = 0; i < 50; ++i)
             guest.step(pic);
-        const PicState before = pic.snapshot();
-        for (int i = 0; i < 50; ++i)
+        Pic other(nullptr);
+        ASSERT_TRUE(other.adopt(pic.snapshot()));
+        ASSERT_EQ(other.snapshot(), pic.snapshot());
+        RandomPic same = guest;
+        for (int i = 0; i < 50; ++i) {
             guest.step(pic);
-        pic.adopt(before);
-        ASSERT_EQ(pic.snapshot(), before);
+            same.step(other);
+            ASSERT_EQ(other.snapshot(), pic.snapshot());
+        }
     }
 }
 
-TEST(PicHostile, AnyStateCanBeAdopted) {
+// What passes for a state is held as it is, and a guest cannot do more with it than with its own.
+TEST(PicHostile, AnyStateIsTakenWholeOrRefused) {
     Rng rng(2);
     RandomPic guest(3);
     Pic pic(nullptr);
     for (int round = 0; round < 2000; ++round) {
-        PicState state;
-        testing::randomise(state, rng);
-        pic.adopt(state);
-        const PicState settled = pic.snapshot();
-        pic.adopt(settled);
-        ASSERT_EQ(pic.snapshot(), settled);
+        PicState state = pic.snapshot();
+        for (auto left = rng() % 3; left != 0; --left)
+            testing::randomise_one(state, rng);
+        if (rng() % 8 == 0) testing::randomise(state, rng);
+        ASSERT_TRUE(testing::adopts_whole_or_not(pic, state)) << round;
         for (int i = 0; i < 20; ++i)
             guest.step(pic);
     }

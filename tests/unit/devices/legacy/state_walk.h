@@ -45,6 +45,41 @@ void randomise(T& state, Rng& rng) {
     std::apply([&](auto... field) { (randomise(field.value, rng), ...); }, T::fields(state));
 }
 
+// One member anywhere in it.
+template <class T>
+void randomise_one(T& value, Rng& rng) {
+    randomise(value, rng);
+}
+template <class T, std::size_t N>
+void randomise_one(std::array<T, N>& values, Rng& rng) {
+    randomise_one(values[rng() % N], rng);
+}
+template <class T>
+void randomise_one(std::vector<T>& values, Rng& rng) {
+    if (values.empty() || rng() % 8 == 0) {
+        randomise(values, rng);
+    } else {
+        randomise_one(values[rng() % values.size()], rng);
+    }
+}
+template <HasFields T>
+void randomise_one(T& state, Rng& rng) {
+    std::apply(
+        [&](auto... field) {
+            std::size_t left = rng() % sizeof...(field);
+            ((left-- == 0 ? randomise_one(field.value, rng) : void()), ...);
+        },
+        T::fields(state));
+}
+
+// `component` was given `state`: it is as that says, or says why not and is as it was.
+template <class Component, class State>
+bool adopts_whole_or_not(Component& component, const State& state) {
+    const State before = component.snapshot();
+    const auto taken = component.adopt(state);
+    return component.snapshot() == (taken ? state : before) && (taken || !taken.error().empty());
+}
+
 // Ids and names are unique among the fields of one aggregate.
 template <HasFields T>
 bool fields_are_distinct() {

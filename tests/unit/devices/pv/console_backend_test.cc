@@ -87,6 +87,7 @@ class Console : public testing::Test {
     ConsoleBackend backend;
 };
 
+// XSA-391: also that a backend sends its guest no event without a reason.
 TEST_F(Console, OutputIsTakenInOrderAndOnlyWhenConsumed) {
     EXPECT_FALSE(backend.has_output());
     guest_writes("hello");
@@ -241,6 +242,22 @@ TEST_F(Console, AReaderThatIsGoneEndsIt) {
     guest_writes("nobody");
     EXPECT_FALSE(pump_output(backend, pipe.write.get()));
     std::signal(SIGPIPE, before);
+}
+
+// What a restored VM has of the console is the guest's page.
+TEST_F(Console, AnotherBackendGoesOnWhereThePageIs) {
+    guest_writes("hello");
+    backend.consume_output(2);
+    ASSERT_EQ(give("in"), 2u);
+    ConsoleBackend other(page.data() + kGuard, [this] { ++notified; });
+    ASSERT_TRUE(other.has_output());
+    std::array<std::byte, 16> buffer{};
+    EXPECT_EQ(other.peek_output(buffer), 3u);
+    EXPECT_EQ(buffer[0], std::byte{'l'});
+    other.consume_output(3);
+    const std::string more = "put";
+    EXPECT_EQ(other.give_input(std::as_bytes(std::span(more.data(), more.size()))), 3u);
+    EXPECT_EQ(guest_reads(), "input");
 }
 
 }  // namespace

@@ -1,11 +1,14 @@
-// Results, descriptors that close themselves, and the log.
+// Results, descriptors that close themselves, a lock, and the log.
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <mutex>
+#include <shared_mutex>
 #include <string>
 #include <thread>
 #include <unistd.h>
@@ -16,6 +19,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/result.h"
+#include "vmm/base/writers_first.h"
 
 namespace vmm {
 namespace {
@@ -120,6 +124,36 @@ TEST(Fd, MovesWithoutClosing) {
     EXPECT_FALSE(is_open(raw));
     c.reset();
     EXPECT_EQ(c.get(), -1);
+}
+
+// ---- WritersFirstMutex
+// ----------------------------------------------------------------------------
+
+// XSA-114: nobody new shares the lock once somebody waits to have it alone.
+TEST(WritersFirstMutex, WhoWaitsForItAloneIsNext) {
+    WritersFirstMutex mutex;
+    std::shared_lock first(mutex);
+    EXPECT_TRUE(std::shared_lock(mutex, std::try_to_lock).owns_lock());
+    EXPECT_FALSE(std::unique_lock(mutex, std::try_to_lock).owns_lock());
+    bool had_it = false;
+    std::thread alone([&] {
+        const std::unique_lock lock(mutex);
+        had_it = true;
+    });
+    // It waits when a newcomer is turned away although the lock is only shared.
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    bool turned_away = false;
+    while (!turned_away && std::chrono::steady_clock::now() < end) {
+        turned_away = !std::shared_lock(mutex, std::try_to_lock).owns_lock();
+    }
+    EXPECT_TRUE(turned_away);
+    EXPECT_FALSE(had_it);
+    first.unlock();
+    {
+        const std::shared_lock next(mutex);
+        EXPECT_TRUE(had_it);
+    }
+    alone.join();
 }
 
 // ---- the log

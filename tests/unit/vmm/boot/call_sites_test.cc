@@ -1,3 +1,5 @@
+// Finding the hypercalls of kernels that do not use the hypercall page (XSA-466). That the CPU's own
+// instruction is as good as the page where KVM hands it to us: the *-direct cases of tests/guest.
 #include "vmm/boot/call_sites.h"
 
 #include <gtest/gtest.h>

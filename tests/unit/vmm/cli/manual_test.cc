@@ -75,6 +75,13 @@ TEST(Manual, HasEveryOptionAndNoOther) {
     options.merge(long_options(program_help({})));
     options.merge(long_options(verb_help("list", "", Takes::kNothing)));
     options.merge(long_options(trace_help()));
+    options.merge(long_options(save_help()));
+    options.merge(long_options(shutdown_help()));
+    options.merge(long_options(restore_help()));
+    options.merge(long_options(migrate_help()));
+    options.merge(long_options(receive_help()));
+    options.merge(long_options(inspect_help()));
+    options.merge(long_options(check_help()));
     EXPECT_EQ(words_after(manual(), ".It Fl -"), options);
 }
 

@@ -78,7 +78,8 @@ TEST(RunOptions, EveryOption) {
                                      "l",          "--strict",
                                      "--domid=5",  "--max-event-channels",
                                      "4096",       "--cpuid-base",
-                                     "0x40000100"});
+                                     "0x40000100", "--cpu",
+                                     "pool.cpu"});
     RunRequest want;
     want.vm.name = "web";
     want.vm.kernel = "k";
@@ -97,12 +98,33 @@ TEST(RunOptions, EveryOption) {
     want.vm.domid = 5;
     want.vm.max_event_channels = 4096;
     want.vm.cpuid_base = 0x40000100;
+    want.vm.cpu = "pool.cpu";
     EXPECT_EQ(request.vm, want.vm);
     EXPECT_EQ(request.log_level, LogLevel::kDebug);
     EXPECT_EQ(request.log_file, "l");
     EXPECT_TRUE(request.strict);
     EXPECT_TRUE(request.help.empty());
     EXPECT_TRUE(request.config_file.empty());
+}
+
+TEST(RunOptions, ACpuIsAFileOrTheHosts) {
+    EXPECT_EQ(good({"--kernel=k", "--cpu=host"}).vm.cpu, "");
+    EXPECT_EQ(good({"--kernel=k", "--cpu=./host"}).vm.cpu, "./host");
+}
+
+TEST(CheckOptions, FilesBelongToCpu) {
+    const auto plain = parse_check({"--json"});
+    ASSERT_TRUE(plain);
+    EXPECT_TRUE(plain->json);
+    EXPECT_FALSE(plain->cpu);
+    const auto pool = parse_check({"--cpu", "a", "b"});
+    ASSERT_TRUE(pool);
+    EXPECT_TRUE(pool->cpu);
+    EXPECT_EQ(pool->files, (std::vector<std::string>{"a", "b"}));
+    EXPECT_EQ(parse_check({"-h"})->help, check_help());
+    const auto refused = parse_check({"a"});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().what, "xenolith check takes no arguments without --cpu, not 'a'");
 }
 
 TEST(RunOptions, Defaults) {
@@ -337,6 +359,8 @@ TEST(Trace, WhatItReads) {
     EXPECT_TRUE(check->stable);
     EXPECT_EQ(parse_trace({"stats", "F", "--json"}, kProfiles)->what, TraceRequest::What::kStats);
     EXPECT_EQ(parse_trace({"json", "F"}, kProfiles)->what, TraceRequest::What::kJson);
+    EXPECT_TRUE(parse_trace({"show", "F", "--json"}, kProfiles)->json);
+    EXPECT_FALSE(show->json);
     EXPECT_EQ(parse_trace({"--help"}, kProfiles)->help, trace_help());
 }
 
@@ -344,13 +368,13 @@ TEST(Trace, Mistakes) {
     const std::vector<Mistake> cases = {
         {{}, "xenolith trace: show, stats, json or check?"},
         {{"shwo", "F"}, "xenolith trace: 'shwo' is not show, stats, json or check; did you mean"},
-        {{"show"}, "xenolith trace show takes one FILE, not 0"},
-        {{"show", "F", "G"}, "xenolith trace show takes one FILE, not 2"},
+        {{"show"}, "xenolith trace show needs a FILE"},
+        {{"show", "F", "G"}, "xenolith trace show takes one FILE ("},
         {{"check", "F"}, "xenolith trace check needs --profile NAME"},
         {{"check", "F", "--profile", "xen-9.9"}, "--profile: 'xen-9.9' is not a profile"},
         {{"check", "F", "--profile"}, "--profile needs a value"},
         {{"show", "F", "--profile", "xen-4.17"}, "--profile belongs to check"},
-        {{"show", "F", "--json"}, "--json belongs to stats and check"},
+        {{"json", "F", "--json"}, "--json belongs to show, stats and check"},
         {{"json", "F", "--stable"}, "--stable belongs to show, stats and check"},
         {{"show", "F", "--verbose"}, "unknown option '--verbose'"},
     };
@@ -362,12 +386,15 @@ TEST(Trace, Mistakes) {
     }
 }
 
-TEST(PlainCommand, TakesNothingButHelp) {
-    EXPECT_EQ(*parse_plain(kCommands[1], {}), "");
-    EXPECT_NE(parse_plain(kCommands[1], {"--help"})->find("look at this host"), std::string::npos);
-    EXPECT_EQ(parse_plain(kCommands[1], {"x"}).error().what,
-              "xenolith check takes no arguments, not 'x'");
-    EXPECT_EQ(parse_plain(kCommands[2], {"--x"}).error().what,
+TEST(VersionCommand, TakesNothingButJson) {
+    const auto parse = [](const Args& args) {
+        return parse_verb("version", "Prints the version.", Takes::kNothing, args);
+    };
+    EXPECT_FALSE(parse({})->json);
+    EXPECT_TRUE(parse({"--json"})->json);
+    EXPECT_NE(parse({"--help"})->help.find("Prints the version."), std::string::npos);
+    EXPECT_EQ(parse({"x"}).error().what, "xenolith version takes no arguments, not 'x'");
+    EXPECT_EQ(parse({"--x"}).error().what,
               "unknown option '--x' ('xenolith version --help' lists them)");
 }
 
@@ -405,6 +432,65 @@ TEST(Verb, ListTakesNoName) {
     EXPECT_TRUE(parse({"--json"})->json);
     EXPECT_FALSE(parse({})->json);
     EXPECT_EQ(parse({"x"}).error().what, "xenolith list takes no arguments, not 'x'");
+}
+
+TEST(Save, WithTheGuestsHelpAndWithout) {
+    const auto plain = parse_save({"web", "file"});
+    ASSERT_TRUE(plain);
+    EXPECT_EQ(plain->name, "web");
+    EXPECT_EQ(plain->file, "file");
+    EXPECT_FALSE(plain->cooperative || plain->leave_running || plain->json || plain->timeout_s);
+    const auto helped = parse_save({"--cooperative", "web", "--timeout", "7", "file", "--json"});
+    ASSERT_TRUE(helped);
+    EXPECT_TRUE(helped->cooperative && helped->json);
+    EXPECT_EQ(helped->timeout_s, 7u);
+    EXPECT_FALSE(parse_save({"--cooperative", "web", "file"})->timeout_s);
+    const std::vector<Mistake> cases = {
+        {{"--timeout", "7", "web", "file"}, "--timeout belongs to --cooperative"},
+        {{"--cooperative", "--timeout", "0", "web", "file"}, "--timeout: "},
+        {{"--cooperative", "--timeout", "86401", "web", "file"}, "--timeout: "},
+        {{"--cooperative", "--timeout", "1s", "web", "file"}, "--timeout: "},
+        {{"--cooperative", "--timeout=1", "--timeout=2", "web", "file"},
+         "--timeout is given more than once"},
+        {{"--cooperative", "web"}, "xenolith save needs the NAME of a guest and a FILE"},
+    };
+    for (const auto& test : cases) {
+        const auto request = parse_save(test.args);
+        ASSERT_FALSE(request) << test.says;
+        EXPECT_EQ(request.error().fault, Fault::kUser);
+        EXPECT_EQ(request.error().what.substr(0, test.says.size()), test.says);
+    }
+}
+
+TEST(Shutdown, WhatItAsksFor) {
+    const auto off = parse_shutdown({"web"});
+    ASSERT_TRUE(off);
+    EXPECT_EQ(off->name, "web");
+    EXPECT_FALSE(off->reboot || off->json || off->timeout_s);
+    const auto again = parse_shutdown({"--reboot", "--timeout", "86400", "web"});
+    ASSERT_TRUE(again);
+    EXPECT_TRUE(again->reboot);
+    EXPECT_EQ(again->timeout_s, 86400u);
+    EXPECT_EQ(parse_shutdown({"--help"})->help, shutdown_help());
+    const std::vector<Mistake> cases = {
+        {{}, "xenolith shutdown needs the NAME of a guest"},
+        {{"a", "b"}, "xenolith shutdown needs the NAME of a guest"},
+        {{"../a"}, "'../a' has a character that a name cannot have"},
+        {{"--timeout", "x", "a"}, "--timeout: "},
+    };
+    for (const auto& test : cases) {
+        const auto request = parse_shutdown(test.args);
+        ASSERT_FALSE(request) << test.says;
+        EXPECT_EQ(request.error().what.substr(0, test.says.size()), test.says);
+    }
+}
+
+TEST(Run, ProfilesAreListedAsJsonToo) {
+    constexpr std::string_view kNames[] = {"xen-4.17"};
+    EXPECT_FALSE(parse_run({"--profile", "list"}, kNames)->json);
+    EXPECT_TRUE(parse_run({"--profile", "list", "--json"}, kNames)->json);
+    EXPECT_EQ(parse_run({"--kernel", "k", "--json"}, kNames).error().what,
+              "--json belongs to --profile list");
 }
 
 TEST(Run, APausedStartIsAskedFor) {

@@ -68,6 +68,7 @@ TEST(XlKeys, EveryKeyThatWeImplement) {
         modules = [ "a,b c", "d" ]
         domid = 7
         cpuid_base = 0x40000100
+        cpu = "/etc/pool.cpu"
     )");
     VmConfig want;
     want.name = "web";
@@ -91,6 +92,7 @@ TEST(XlKeys, EveryKeyThatWeImplement) {
     want.modules = {{"a", "b c"}, {"d", ""}};
     want.domid = 7;
     want.cpuid_base = 0x40000100;
+    want.cpu = "/etc/pool.cpu";
     EXPECT_EQ(vm, want);
 }
 

@@ -102,6 +102,25 @@ TEST(MmioBus, OffsetsCountFromTheDevice) {
     EXPECT_EQ(device.writes, (std::vector<Seen>{{{4, 8}, 0x1122'3344'5566'7788}}));
 }
 
+// XSA-112: an access belongs to the device that has its first byte; what of it lies in another
+// one's registers is nobody's.
+TEST(MmioBus, Xsa112AnAccessThatCrossesIntoAnotherDevice) {
+    Registers first({.base = {0xfec0'0000}, .size = 0x1000}),
+        second({.base = {0xfec0'1000}, .size = 0x1000});
+    MmioBus bus;
+    bus.add(first);
+    bus.add(second);
+    EXPECT_EQ(bus.read({0xfec0'0fff}, 8), 0x42u);
+    bus.write({0xfec0'0ffc}, 8, 7);
+    EXPECT_EQ(first.reads, (std::vector<IoAccess>{{0xfff, 8}}));
+    EXPECT_EQ(first.writes, (std::vector<Seen>{{{0xffc, 8}, 7}}));
+    EXPECT_EQ(bus.read({0xfebf'fffc}, 8), ~std::uint64_t{0});  // from nobody into the first
+    bus.write({0xfebf'fffc}, 8, 7);
+    EXPECT_EQ(first.reads.size() + first.writes.size(), 2u);
+    EXPECT_TRUE(second.reads.empty());
+    EXPECT_TRUE(second.writes.empty());
+}
+
 TEST(MmioBus, ARangeAtTheEndOfTheAddressSpaceEnds) {
     Registers device({.base = {~std::uint64_t{0} - 0xfff}, .size = 0x1000});
     MmioBus bus;

@@ -1,8 +1,12 @@
-// The backends' thread: callbacks when descriptors are ready, none when not wanted, and an end.
+// The backends' thread: callbacks when descriptors are ready, none when not wanted, an end, and
+// guests that ring for it.
 #include "vmm/machine/event_loop.h"
 
+#include <chrono>
 #include <fcntl.h>
+#include <array>
 #include <future>
+#include <memory>
 #include <poll.h>
 #include <string>
 #include <unistd.h>
@@ -65,6 +69,29 @@ TEST(EventLoop, CallsBackOnItsOwnThreadForEachByte) {
     EXPECT_NE(thread, std::this_thread::get_id());
 }
 
+// What comes while it is stopped waits for the next start.
+TEST(EventLoop, GoesOnAfterAStop) {
+    Pipe pipe;
+    std::array<std::promise<char>, 3> got;
+    std::size_t next = 0;
+    EventLoop loop;
+    loop.add(
+        pipe.read.get(), [] { return short{POLLIN}; },
+        [&](short) {
+            char c = 0;
+            if (::read(pipe.read.get(), &c, 1) == 1 && next < got.size()) {
+                got.at(next++).set_value(c);
+            }
+        });
+    char c = 'a';
+    for (auto& each : got) {
+        pipe.put(c);
+        loop.start();
+        EXPECT_EQ(each.get_future().get(), c++);
+        loop.stop();
+    }
+}
+
 TEST(EventLoop, WhatIsNotWantedIsNotCalled) {
     Pipe unwanted, other;
     unwanted.put('x');
@@ -103,6 +130,95 @@ TEST(EventLoop, AHangUpIsHeardToo) {
     pipe.write.reset();
     EXPECT_NE(heard.get_future().get() & POLLHUP, 0);
     loop.stop();
+}
+
+// ---- Doorbell -----------------------------------------------------------------------------------
+
+// A loop with a doorbell, and a pipe behind it whose bytes are answered after the bell's.
+class DoorbellTest : public testing::Test {
+  protected:
+    DoorbellTest() : bell_(*Doorbell::create()) {}
+    void start(std::function<bool()> answer) {
+        bell_->attach(loop_, std::move(answer));
+        loop_.start();
+    }
+    ~DoorbellTest() override { loop_.stop(); }
+
+    std::unique_ptr<Doorbell> bell_;
+    EventLoop loop_;
+};
+
+// XSA-332: however often a guest rings while a backend is at work, that is one answer more, and
+// ringing never waits for the backend.
+TEST_F(DoorbellTest, Xsa332RingsDuringAnAnswerAreOne) {
+    std::atomic<unsigned> answers{0};
+    std::promise<void> at_work, go_on;
+    start([&] {
+        if (++answers == 1) {
+            at_work.set_value();
+            go_on.get_future().get();
+        }
+        return true;
+    });
+    bell_->ring();
+    at_work.get_future().get();
+    for (unsigned n = 0; n < 100'000; ++n) {
+        bell_->ring();
+    }
+    go_on.set_value();
+    while (answers < 2) {
+        std::this_thread::yield();
+    }
+    loop_.stop();
+    EXPECT_EQ(answers, 2u);
+}
+
+// XSA-332: rings for nothing are answered at a rate of the host's choosing.
+TEST_F(DoorbellTest, Xsa332AStormForNothingIsHeardNowAndThen) {
+    using Clock = std::chrono::steady_clock;
+    std::atomic<unsigned> answers{0};
+    start([&] {
+        ++answers;
+        return false;
+    });
+    const auto begin = Clock::now();
+    std::uint64_t rings = 0;
+    while (answers < Doorbell::kPatience + 50) {
+        bell_->ring();
+        ++rings;
+    }
+    loop_.stop();
+    const auto took =
+        std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin).count();
+    // 50 answers beyond its patience: as many times deaf in between, less the one under way.
+    EXPECT_GE(bell_->deaf_spells(), 49u);
+    EXPECT_GE(static_cast<std::uint64_t>(took), 49 * Doorbell::kDeafness);
+    EXPECT_GT(rings, answers);
+}
+
+TEST_F(DoorbellTest, WhatIsThereIsNeverMissedAndEndsTheDeafness) {
+    std::atomic<unsigned> given{0}, taken{0};
+    start([&] {
+        const unsigned now = given;
+        return taken.exchange(now) != now;
+    });
+    const auto give = [&](unsigned n) {
+        given = n;
+        bell_->ring();  // once
+        while (taken != n) {
+            std::this_thread::yield();
+        }
+    };
+    while (bell_->deaf_spells() < 3) {
+        bell_->ring();
+    }
+    give(1);
+    const auto spells = bell_->deaf_spells();
+    for (unsigned n = 2; n <= 300; ++n) {
+        give(n);
+    }
+    loop_.stop();
+    EXPECT_EQ(bell_->deaf_spells(), spells);
 }
 
 TEST(EventLoop, StopsWithoutHavingStartedAndMoreThanOnce) {

@@ -1,6 +1,8 @@
 // Guest memory: regions, single pages, holes, and accesses across all of them.
 #include "vmm/memory/guest_memory.h"
 
+#include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -191,6 +193,37 @@ TEST_F(GuestMemoryTest, PagesMayComeAndGoWhileOthersLook) {
     }
     changes.join();
     EXPECT_EQ(memory.page(100), nullptr);
+}
+
+// XSA-114: vCPUs that look at such pages all the time keep nobody from changing which there are.
+TEST_F(GuestMemoryTest, Xsa114LookersDoNotStarveAChange) {
+    memory.add_page(100, single_.data());
+    std::atomic<bool> stop{false};
+    std::atomic<unsigned> looking{0};
+    std::vector<std::thread> lookers;
+    for (unsigned i = 0; i < 8; ++i) {
+        lookers.emplace_back([&] {
+            ++looking;
+            while (!stop) {
+                static_cast<void>(memory.page(100));
+            }
+        });
+    }
+    while (looking < lookers.size()) {
+        std::this_thread::yield();
+    }
+    unsigned changes = 0;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    while (changes < 200 && std::chrono::steady_clock::now() < end) {
+        memory.add_page(101, single_.data() + kPageSize);
+        memory.remove_page(101);
+        ++changes;
+    }
+    stop = true;
+    for (std::thread& looker : lookers) {
+        looker.join();
+    }
+    EXPECT_EQ(changes, 200u);
 }
 
 }  // namespace

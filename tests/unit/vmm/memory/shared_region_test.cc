@@ -51,6 +51,17 @@ TEST(SharedRegion, PunchedPagesAreGoneAndReadAsZeroes) {
     EXPECT_TRUE(region.page_backed(kPageSize));
 }
 
+// XSA-247's class: pages that could not be freed are not taken for freed ones.
+TEST(SharedRegion, AFreeingThatFailsIsToldOf) {
+    auto region = SharedRegion::create("test", 4 * kPageSize);
+    ASSERT_TRUE(region);
+    region->data()[kPageSize] = std::byte{1};
+    EXPECT_FALSE(region->punch(kPageSize, 0));
+    const SharedRegion taken = *std::move(region);
+    EXPECT_FALSE(region->punch(kPageSize, kPageSize));  // NOLINT: it has no memory any more
+    EXPECT_EQ(taken.data()[kPageSize], std::byte{1});
+}
+
 TEST(SharedRegion, AnOverlayHidesThePageAndKeepsIt) {
     SharedRegion region = make(4);
     SharedRegion other = make(2);

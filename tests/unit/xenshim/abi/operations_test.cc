@@ -31,12 +31,40 @@ TEST(Operations, AreSortedAndFoundByNumber) {
         EXPECT_EQ(find_operation(operation.hypercall, operation.sub_op), &operation);
         EXPECT_NE(find_hypercall(operation.hypercall), nullptr) << operation.name;
     }
-    std::uint32_t number = 0;
+    std::int64_t number = -1;
     for (const Hypercall& hypercall : hypercall_names()) {
         EXPECT_GT(hypercall.number, number);
         number = hypercall.number;
-        EXPECT_EQ(find_hypercall(number), &hypercall);
+        EXPECT_EQ(find_hypercall(hypercall.number), &hypercall);
     }
+}
+
+TEST(Operations, ToolstacksOperationsStandOnceEachByNumber) {
+    const ToolOperation* last = nullptr;
+    std::set<std::string_view> seen;
+    for (const ToolOperation& operation : tool_operations()) {
+        if (last != nullptr) {
+            EXPECT_LT(std::pair(last->hypercall, last->sub_op),
+                      std::pair(operation.hypercall, operation.sub_op));
+        }
+        last = &operation;
+        EXPECT_TRUE(seen.insert(operation.name).second) << operation.name;
+        const Hypercall* const hypercall = find_hypercall(operation.hypercall);
+        ASSERT_NE(hypercall, nullptr) << operation.name;
+        EXPECT_EQ(hypercall->standing, Standing::kPrivileged) << operation.name;
+        // It is not in the register where others' numbers stand.
+        EXPECT_EQ(find_operation(operation.hypercall, operation.sub_op), nullptr);
+    }
+    EXPECT_EQ(dm_operation_name(XEN_DMOP_nr_vcpus), "XEN_DMOP_nr_vcpus");
+    EXPECT_EQ(dm_operation_name(XEN_DMOP_nr_vcpus + 1), "");
+}
+
+// What a guest is refused and a later release does for it.
+TEST(Operations, AnOperationMayBeRefusedUntilARelease) {
+    const Operation& map = *find_operation(HYPERVISOR_memory_op, XENMEM_set_memory_map);
+    EXPECT_EQ(standing_of(*find_profile("xen-3.0.3"), map), Standing::kPrivileged);
+    EXPECT_EQ(standing_of(*find_profile("xen-4.5"), map), Standing::kPrivileged);
+    EXPECT_EQ(standing_of(*find_profile("xen-4.6"), map), Standing::kGuest);
 }
 
 TEST(Operations, WhatNoReleaseEverHadIsNotFound) {
@@ -54,10 +82,12 @@ TEST(Operations, WhatNoReleaseEverHadIsNotFound) {
                                                                    {34, 0x107},
                                                                    {29, 3 + 5},
                                                                    {17, 16},
+                                                                   {33, 33},
+                                                                   {36, 1},
                                                                    {0, 0}}) {
         EXPECT_EQ(find_operation(hypercall, op), nullptr) << hypercall << ", " << op;
     }
-    EXPECT_EQ(find_hypercall(0), nullptr);
+    EXPECT_EQ(find_hypercall(7 + 4), nullptr);
     EXPECT_EQ(find_hypercall(63), nullptr);
     EXPECT_EQ(find_hypercall((std::uint64_t{1} << 32) | 12), nullptr);
 }

@@ -60,6 +60,7 @@ std::string line_of(const Profile& p) {
     number("hvm_memory_progress", static_cast<unsigned>(p.hvm_memory_progress));
     number("hvm_device_ops", p.hvm_device_ops);
     number("hvm_params", p.hvm_params);
+    number("hides_console", p.hides_console);
     number("legacy_windows", p.legacy_windows);
     number("evtchn_reset_continues", p.evtchn_reset_continues);
     number("multicall_continues_inside", p.multicall_continues_inside);

@@ -2,6 +2,7 @@
 // widths, the life of a port, backends, limits, and nothing lost among threads.
 #include "xenshim/domain/event_channels.h"
 
+#include <atomic>
 #include <set>
 #include <thread>
 
@@ -28,13 +29,10 @@ class Events : public BothWidths {
     const SharedInfoLayout& layout() const {
         return GetParam() == Width::k64 ? kSharedInfo64 : kSharedInfo32;
     }
-    // As a guest of this width sees its bitmaps: an array of its own words.
+    // A little-endian bitmap is the same one for either width. Some tests look while others write.
     bool bit(std::uint32_t base, std::uint32_t n) {
-        const std::uint32_t bits = layout().word_bytes * 8;
-        const std::byte* word = page() + base + n / bits * layout().word_bytes;
-        std::uint64_t value = 0;
-        std::memcpy(&value, word, layout().word_bytes);
-        return ((value >> (n % bits)) & 1) != 0;
+        auto& word = *reinterpret_cast<std::uint32_t*>(page() + base + n / 32 * 4);
+        return ((std::atomic_ref(word).load() >> (n % 32)) & 1) != 0;
     }
     void put_bit(std::uint32_t base, std::uint32_t n, bool on) {
         const std::uint32_t bits = layout().word_bytes * 8;
@@ -406,6 +404,7 @@ TEST_P(Events, RefusedBindsTakeNoPort) {
 
 // A guest that had many ports at 64 bits and then latches 32: what is done to a port that no
 // longer fits the bitmaps must not reach into what lies behind them.
+// XSA-338: ports that there were no longer are, for whoever still uses them.
 TEST(EventsAfterALatch, PortsBeyondTheNarrowBitmapTouchNothing) {
     TestDomain guest(Width::k64, {.max_event_port = 4095});
     guest.domain.latch_width(Width::k64);
@@ -442,11 +441,17 @@ TEST_P(Events, ABackendHearsSendsAndNotifies) {
     EXPECT_EQ(heard, 1u);
 }
 
+// XSA-441: nothing is held while somebody is told, so that nobody can wait for himself.
 TEST_P(Events, ABackendsHookMayNotifyFromInside) {
     EventChannels::BackendPort backend;
     backend = ev().attach_backend([&] { ev().notify(backend.remote); });
     ASSERT_TRUE(ev().send(backend.local).has_value());
     EXPECT_TRUE(pending(backend.local));
+    // Not even a close of the very port has to wait for the end of what it caused.
+    EventChannels::BackendPort closing;
+    closing = ev().attach_backend([&] { EXPECT_TRUE(ev().close(closing.local).has_value()); });
+    ASSERT_TRUE(ev().send(closing.local).has_value());
+    EXPECT_EQ(ev().status(closing.local)->status, EVTCHNSTAT_closed);
 }
 
 // Measured: after a reset the old ports are closed, and binding to the same remote ports gives new
@@ -566,6 +571,45 @@ TEST_P(Events, ATableUnderFireStaysConsistent) {
         EXPECT_FALSE(pending(port)) << port;
     }
     EXPECT_EQ(ipi(0), 2u);
+}
+
+// XSA-331: the guest closes and binds its end while it is being sent to and notified.
+TEST_P(Events, Xsa331AnEndThatGoesWhileItIsUsed) {
+    std::atomic<unsigned> heard{0}, sent{0};
+    const auto backend = ev().attach_backend([&] { ++heard; });
+    std::atomic<bool> stop{false};
+    std::vector<std::thread> threads;
+    threads.emplace_back([&] {
+        while (!stop) {
+            ev().notify(backend.remote);
+        }
+    });
+    threads.emplace_back([&] {
+        while (!stop) {
+            for (Port port = 1; port < 4; ++port) {
+                if (ev().send(port)) ++sent;
+            }
+        }
+    });
+    Port end = backend.local;
+    unsigned rounds = 0;
+    for (; rounds < 2000; ++rounds) {
+        if (!ev().close(end)) break;
+        // Whoever gets the number next gets nothing that was meant for this one.
+        const auto other = ev().alloc_unbound(1000);
+        const auto again = ev().bind_interdomain(0, backend.remote);
+        if (!other || !again || pending(*other) || !ev().close(*other)) break;
+        end = *again;
+    }
+    stop = true;
+    for (auto& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(rounds, 2000u);
+    EXPECT_LE(heard, sent);
+    clear_events();
+    ev().notify(backend.remote);
+    EXPECT_TRUE(pending(end));
 }
 
 }  // namespace

@@ -6,88 +6,24 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/fakes/test_domain.h"
+#include "tests/fakes/fifo_guest.h"
 
 namespace xenshim {
 namespace {
 
 using namespace abi;
+using fakes::FifoGuest;
 using fakes::TestDomain;
 
-constexpr std::uint32_t kPending = 1u << 31, kMasked = 1u << 30, kLinked = 1u << 29,
-                        kBusy = 1u << 28, kLink = (1u << 17) - 1;
+constexpr std::uint32_t kPending = FifoGuest::kPending, kMasked = FifoGuest::kMasked,
+                        kLinked = FifoGuest::kLinked, kBusy = FifoGuest::kBusy,
+                        kLink = FifoGuest::kLink;
 
 template <class T>
 Errno error_of(const GuestResult<T>& result) {
     EXPECT_FALSE(result.has_value());
     return result.has_value() ? Errno{} : result.error();
 }
-
-// The guest's side. Its control blocks lie in one page each, its array pages one after another.
-class FifoGuest {
-  public:
-    static constexpr std::uint64_t kControlGfn = 0x4000, kArrayGfn = 0x5000;
-
-    explicit FifoGuest(TestDomain& domain, std::uint32_t offset = 0)
-        : d_(domain), offset_(offset), heads_(domain.domain.vcpus()) {}
-
-    GuestResult<void> init(unsigned vcpu) {
-        return ev().init_control(vcpu, offset_, d_.domain.guest_page(kControlGfn + vcpu));
-    }
-    GuestResult<void> expand() {
-        return ev().expand_array(d_.domain.guest_page(kArrayGfn + pages_++));
-    }
-    std::atomic_ref<std::uint32_t> word(Port port) {
-        return at(kArrayGfn + port / 1024, port % 1024 * 4);
-    }
-    std::atomic_ref<std::uint32_t> ready(unsigned vcpu) { return at(kControlGfn + vcpu, offset_); }
-    std::atomic_ref<std::uint32_t> head(unsigned vcpu, unsigned priority) {
-        return at(kControlGfn + vcpu, offset_ + 8 + priority * 4);
-    }
-
-    // Everything that is to be handled on this vCPU, in order; its upcall flag is cleared.
-    std::vector<Port> take(unsigned vcpu) {
-        std::vector<Port> taken;
-        std::byte* flag = d_.ports.own_page(kSharedInfoPage) + vcpu * 64;
-        std::atomic_ref<std::uint8_t>(*reinterpret_cast<std::uint8_t*>(flag)).store(0);
-        std::uint32_t left = ready(vcpu).exchange(0);
-        while (left != 0) {
-            const auto q = static_cast<unsigned>(std::countr_zero(left));
-            Port& next = heads_[vcpu][q];
-            const Port port = next != 0 ? next : head(vcpu, q).load();
-            std::uint32_t old = word(port).load();
-            while (!word(port).compare_exchange_weak(old, old & ~(kLinked | kLink))) {
-            }
-            next = old & kLink;
-            if (next == 0) left &= ~(1u << q);
-            if ((old & kMasked) == 0 && (word(port).fetch_and(~kPending) & kPending) != 0) {
-                taken.push_back(port);
-            }
-            left |= ready(vcpu).exchange(0);
-        }
-        return taken;
-    }
-    void mask(Port port) { word(port).fetch_or(kMasked); }
-    // As the interface wants it: only while the hypervisor is not busy with the word.
-    void unmask(Port port) {
-        std::uint32_t old = word(port).load() & ~kBusy;
-        while (!word(port).compare_exchange_weak(old, old & ~kMasked)) {
-            old &= ~kBusy;
-        }
-        if ((old & kPending) != 0) static_cast<void>(ev().unmask(port));
-    }
-
-  private:
-    EventChannels& ev() { return d_.domain.event_channels(); }
-    std::atomic_ref<std::uint32_t> at(std::uint64_t gfn, std::uint32_t offset) {
-        return std::atomic_ref<std::uint32_t>(
-            *reinterpret_cast<std::uint32_t*>(d_.ports.memory.page(gfn) + offset));
-    }
-    TestDomain& d_;
-    std::uint32_t offset_;
-    unsigned pages_ = 0;
-    std::vector<std::array<Port, 16>> heads_;
-};
 
 class Fifo : public testing::Test {
   protected:
@@ -378,6 +314,49 @@ TEST_F(Fifo, AfterAResetTheBitmapsLimitHoldsAgain) {
     EXPECT_TRUE(ev().status(1100).has_value()) << "room that was made stays, as on Xen";
 }
 
+// XSA-338: ports beyond the bitmap that everybody still knows when FIFO ends: a backend, a timer,
+// the other end of a loopback, a vCPU that polls.
+TEST_F(Fifo, Xsa338PortsThatEndWithFifo) {
+    auto fifo = start();
+    const auto backend = ev().attach_backend([] {});
+    ASSERT_TRUE(ev().close(backend.local).has_value());
+    std::vector<Port> beyond;
+    for (Port port = 1; port <= 4096; ++port) {
+        ASSERT_TRUE(ev().alloc_unbound(DOMID_SELF).has_value());
+    }
+    beyond.push_back(*ev().bind_interdomain(0, backend.remote));
+    beyond.push_back(*ev().bind_virq(VIRQ_TIMER, 0));
+    beyond.push_back(*ev().bind_interdomain(DOMID_SELF, 4096));
+    beyond.push_back(ipi(1));
+    for (const Port port : beyond) {
+        ASSERT_GT(port, 4096u);
+    }
+    for (const bool step_by_step : {true, false}) {
+        if (step_by_step) {
+            ASSERT_EQ(*ev().reset(false, [](Port) { return false; }), 0u);
+        } else {
+            ev().reset();
+        }
+        ASSERT_FALSE(ev().is_fifo());
+        const std::vector<std::byte> before(d->ports.own_page(kSharedInfoPage),
+                                            d->ports.own_page(kSharedInfoPage) + vmm::kPageSize);
+        ev().notify(backend.remote);
+        ev().raise_virq(VIRQ_TIMER, 0);
+        for (const Port port : beyond) {
+            EXPECT_EQ(error_of(ev().send(port)), XEN_EINVAL) << port;
+            EXPECT_EQ(error_of(ev().close(port)), XEN_EINVAL) << port;
+            EXPECT_EQ(error_of(ev().bind_vcpu(port, 0)), XEN_EINVAL) << port;
+            EXPECT_EQ(error_of(ev().pending(port)), XEN_EINVAL) << port;
+            EXPECT_TRUE(ev().unmask(port).has_value()) << port;
+            EXPECT_EQ(ev().status(port)->status, EVTCHNSTAT_closed) << port;
+        }
+        EXPECT_TRUE(std::equal(before.begin(), before.end(), d->ports.own_page(kSharedInfoPage)));
+        // All can be had again, where the bitmap reaches.
+        EXPECT_EQ(*ev().bind_interdomain(0, backend.remote), 1u);
+        EXPECT_EQ(*ev().bind_virq(VIRQ_TIMER, 0), 2u);
+    }
+}
+
 // ---- control blocks and reset -------------------------------------------------------------------
 
 // XSA-107: a vCPU without a control block.
@@ -399,10 +378,10 @@ TEST_F(Fifo, ARefusedControlBlockChangesNothing) {
     const Port a = ipi(0);
     FifoGuest misplaced(*d, 4096 - 64);
     EXPECT_EQ(error_of(misplaced.init(0)), XEN_EINVAL);
-    EXPECT_EQ(error_of(ev().init_control(0, 0, nullptr)), XEN_EINVAL);
-    EXPECT_EQ(error_of(ev().init_control(2, 0, d->domain.guest_page(0x4000))), XEN_ENOENT);
+    EXPECT_EQ(error_of(ev().init_control(0, 0, {})), XEN_EINVAL);
+    EXPECT_EQ(error_of(ev().init_control(2, 0, d->domain.named_page(0x4000))), XEN_ENOENT);
     EXPECT_FALSE(ev().is_fifo());
-    EXPECT_EQ(error_of(ev().expand_array(d->domain.guest_page(0x5000))), XEN_EOPNOTSUPP);
+    EXPECT_EQ(error_of(ev().expand_array(d->domain.named_page(0x5000))), XEN_EOPNOTSUPP);
     send(a);
     EXPECT_TRUE(d->domain.shared_info().is_pending(a));
     FifoGuest fifo(*d, 4096 - 72);

@@ -2,6 +2,8 @@
 // figures are those of xen-417-golden.md, E.2 and E.3.
 #include "xenshim/domain/physmap.h"
 
+#include <algorithm>
+#include <random>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -264,22 +266,138 @@ TEST_F(PhysmapTest, ABatchHoldsBackAFewPagesOnly) {
         EXPECT_FALSE(giving.freed());
     }
     EXPECT_EQ(ports().free_calls.load(), calls + 8);
-    EXPECT_TRUE(giving.decrease(0x7200, 512));
-    EXPECT_TRUE(giving.freed());
-    EXPECT_EQ(ports().pages_freed - freed, 256u + 512);
+}
+
+TEST_F(PhysmapTest, AnExtentOfRamIsGivenBackAtOnceAndFreedBitByBit) {
+    for (std::uint64_t gfn = 0x7000; gfn < 0x7203; ++gfn) {
+        guest.poke(at(gfn), std::uint32_t{1});
+    }
+    const auto freed = ports().pages_freed.load();
+    EXPECT_FALSE(map().owes());
+    EXPECT_FALSE(map().free_some_owed());
+    {
+        Physmap::GivingBack giving(map());
+        EXPECT_TRUE(giving.decrease(0x7001, 512));
+        EXPECT_FALSE(giving.freed());
+    }
+    EXPECT_EQ(current(), 0x8011u - 512);
+    EXPECT_TRUE(map().is_mapped(0x7000));
+    EXPECT_FALSE(map().is_mapped(0x7001));
+    EXPECT_FALSE(map().is_mapped(0x7200));
+    EXPECT_TRUE(map().is_mapped(0x7201));
+    EXPECT_EQ(ports().pages_freed.load(), freed);
+    for (std::uint64_t n = 32; n <= 512; n += 32) {
+        EXPECT_TRUE(map().owes());
+        EXPECT_EQ(map().free_some_owed(), n != 512);
+        EXPECT_EQ(ports().pages_freed - freed, n);
+    }
+    EXPECT_FALSE(map().owes());
+    for (std::uint64_t gfn = 0x7000; gfn < 0x7203; ++gfn) {
+        EXPECT_EQ(ports().ram_backed(gfn), readable(gfn)) << gfn;
+    }
+}
+
+TEST_F(PhysmapTest, WhatIsLeftToBeFreedIsNoTouchedPageAndStaysWhenItIsPopulated) {
+    for (std::uint64_t gfn = 0x7000; gfn < 0x7200; ++gfn) {
+        guest.poke(at(gfn), std::uint32_t{1});
+    }
+    {
+        Physmap::GivingBack giving(map());
+        EXPECT_TRUE(giving.decrease(0x7000, 512));
+    }
+    EXPECT_FALSE(map().free_touched(0x7001));
+    EXPECT_FALSE(ports().ram_backed(0x7001));
+    EXPECT_TRUE(map().populate(0x7010, 64));
+    for (std::uint64_t gfn = 0x7010; gfn < 0x7050; ++gfn) {
+        EXPECT_EQ(guest.get<std::uint32_t>(at(gfn)), 0u) << gfn;
+        guest.poke(at(gfn), static_cast<std::uint32_t>(gfn));
+    }
+    map().free_owed();
+    for (std::uint64_t gfn = 0x7000; gfn < 0x7200; ++gfn) {
+        const bool populated = gfn - 0x7010 < 64;
+        EXPECT_EQ(ports().ram_backed(gfn), populated) << gfn;
+        if (populated) EXPECT_EQ(guest.get<std::uint32_t>(at(gfn)), gfn);
+    }
+    EXPECT_TRUE(map().decrease(0x7010, 64));
+    // A touch of a hole is one again.
+    *ports().memory.kept_page(0x7001) = std::byte{1};
+    EXPECT_TRUE(map().free_touched(0x7001));
+}
+
+// Given back, populated, freed and touched at the same time: what was populated reads as zeroes,
+// and keeps what is written to it until it is given back again.
+TEST_F(PhysmapTest, NothingIsFreedAfterItWasPopulated) {
+    constexpr std::uint64_t kPages = 64, kRounds = 150;
+    constexpr std::uint64_t kFirst[] = {0x7000, 0x7000 + kPages};
+    std::atomic<unsigned> running{2};
+    std::thread freer([&] {
+        while (running != 0) {
+            map().free_owed();
+            std::this_thread::yield();
+        }
+    });
+    // A guest's other vCPU, at a page of either extent, whatever it is at that time.
+    std::thread toucher([&] {
+        while (running != 0) {
+            for (const std::uint64_t first : kFirst) {
+                std::atomic_ref(*reinterpret_cast<std::uint64_t*>(  // NOLINT: a word of the guest's
+                                    ports().memory.kept_page(first)))
+                    .fetch_add(1);
+            }
+            std::this_thread::yield();
+        }
+    });
+    std::vector<std::thread> vcpus;
+    for (const std::uint64_t first : kFirst) {
+        vcpus.emplace_back([&, first] {
+            struct Left {
+                std::atomic<unsigned>& running;
+                ~Left() { --running; }
+            } const left{running};
+            const auto word = [&](std::uint64_t i) {
+                return std::atomic_ref(*reinterpret_cast<std::uint64_t*>(  // NOLINT: the same
+                    ports().memory.kept_page(first + i)));
+            };
+            for (std::uint64_t round = 1; round <= kRounds; ++round) {
+                for (std::uint64_t i = 1; i < kPages; ++i) {
+                    word(i).store(round * i);
+                }
+                {
+                    Physmap::GivingBack giving(map());
+                    ASSERT_TRUE(giving.decrease(first, kPages));
+                }
+                if (round % 3 == 0) map().free_some_owed();
+                ASSERT_TRUE(map().populate(first, kPages));
+                for (std::uint64_t i = 1; i < kPages; ++i) {
+                    ASSERT_EQ(word(i).load(), 0u) << round;
+                    word(i).store(round * i);
+                }
+                std::this_thread::yield();
+                for (std::uint64_t i = 1; i < kPages; ++i) {
+                    ASSERT_EQ(word(i).load(), round * i);
+                }
+            }
+        });
+    }
+    for (auto& vcpu : vcpus) {
+        vcpu.join();
+    }
+    freer.join();
+    toucher.join();
+    EXPECT_EQ(current(), 0x8011u);
 }
 
 TEST_F(PhysmapTest, AnExtentOfRamIsOneOperation) {
     const auto calls = ports().free_calls.load();
     EXPECT_TRUE(map().decrease(0x7001, 512));
-    EXPECT_EQ(ports().free_calls.load(), calls + 1);
+    EXPECT_EQ(ports().free_calls.load(), calls + 16);
     EXPECT_EQ(current(), 0x8011u - 512);
     EXPECT_TRUE(map().is_mapped(0x7000));
     EXPECT_FALSE(map().is_mapped(0x7001));
     EXPECT_FALSE(map().is_mapped(0x7200));
     EXPECT_TRUE(map().is_mapped(0x7201));
     EXPECT_TRUE(map().populate(0x7001, 512));
-    EXPECT_EQ(ports().free_calls.load(), calls + 2);
+    EXPECT_EQ(ports().free_calls.load(), calls + 16);
     EXPECT_EQ(current(), 0x8011u);
     EXPECT_TRUE(map().has_ram(0x7200));
 }
@@ -346,6 +464,23 @@ TEST_F(PhysmapTest, AnExtentThatDoesNotFitTheAccountIsNotBegun) {
     EXPECT_FALSE(map().increase(~std::uint64_t{0}));
     EXPECT_FALSE(map().populate(kRam, ~std::uint64_t{0}));
     EXPECT_EQ(current(), 0x8100u - 3);
+}
+
+// Xen looks for grants in all of it (guest_physmap_add_entry) before it begins.
+TEST_F(PhysmapTest, AnExtentWithAGrantInItIsNotBegun) {
+    std::uint32_t page = 0;
+    ASSERT_TRUE(map().decrease(kRam + 8, 3));
+    ASSERT_EQ(map().adopt(kRam + 2, kRam + 9, &page), Physmap::Shown::kDone);
+    guest.poke(at(kRam + 7), std::uint32_t{0x1234});
+    const std::uint64_t before = current();
+    EXPECT_FALSE(map().populate(kRam + 7, 4));
+    EXPECT_FALSE(map().populate(kRam + 9));
+    EXPECT_EQ(current(), before);
+    EXPECT_EQ(guest.get<std::uint32_t>(at(kRam + 7)), 0x1234u);
+    EXPECT_FALSE(map().is_mapped(kRam + 8));
+    EXPECT_TRUE(map().populate(kRam + 7, 2));
+    EXPECT_TRUE(map().populate(kRam + 10));
+    EXPECT_EQ(current(), before + 3);
 }
 
 // ---- moving -------------------------------------------------------------------------------------
@@ -508,6 +643,56 @@ TEST_F(PhysmapTest, NoRoomForAnOverlayChangesNothing) {
     EXPECT_EQ(guest.get<std::uint32_t>(at(0x7011)), 0x1234u);
     EXPECT_EQ(current(), 0x8010u);
     expect_overlays_in_slots(1);
+}
+
+// XSA-222, XSA-247: a machine that has no room now and then. Whatever it refuses, pages count where
+// they are and nowhere else, and the machine shows what the map says.
+TEST_F(PhysmapTest, Xsa247RefusalsOfTheMachineLeaveTheAccountsRight) {
+    constexpr std::uint64_t kPages = 6;
+    std::vector<std::uint64_t> gfns;
+    for (std::uint64_t n = 0; n < kPages; ++n) {
+        gfns.insert(gfns.end(), {0x7010 + n, kHole + n});
+    }
+    const auto ram_here = [&] {
+        return static_cast<std::uint64_t>(std::count_if(
+            gfns.begin(), gfns.end(), [&](std::uint64_t gfn) { return map().has_ram(gfn); }));
+    };
+    const std::uint64_t elsewhere = current() - ram_here();
+    constexpr std::uint32_t kOurs[] = {kSharedInfoPage, kFirstGrantPage, kFirstGrantPage + 1};
+    std::minstd_rand random(247);
+    unsigned done = 0, refused = 0;
+    for (unsigned n = 0; n < 5'000; ++n) {
+        ports().max_overlays = random() % 3;
+        ports().pool_pages = random() % 5;
+        const std::uint64_t gfn = gfns[random() % gfns.size()];
+        const std::uint64_t other = gfns[random() % gfns.size()];
+        bool worked = false;
+        switch (random() % 4) {
+            case 0: worked = map().decrease(gfn); break;
+            case 1:
+                if (map().is_mapped(gfn)) continue;  // what is replaced counts for ever, as on Xen
+                worked = map().populate(gfn);
+                break;
+            case 2: worked = map().place_own(kOurs[random() % 3], gfn).has_value(); break;
+            default: worked = map().move(gfn, other).has_value(); break;
+        }
+        ++(worked ? done : refused);
+        ASSERT_EQ(current(), elsewhere + ram_here()) << n;
+        std::size_t in_slots = 0, in_pool = 0;
+        for (const std::uint64_t at : gfns) {
+            const bool ours = map().is_mapped(at) && !map().has_ram(at);
+            if (ports().in_slot(at)) {
+                in_slots += ours;
+            } else {
+                in_pool += map().is_mapped(at);
+            }
+            ASSERT_EQ(readable(at), map().is_mapped(at)) << n;
+        }
+        ASSERT_EQ(ports().overlays.size(), in_slots) << n;
+        ASSERT_EQ(ports().pool_used(), in_pool) << n;
+    }
+    EXPECT_GT(done, 500u);
+    EXPECT_GT(refused, 500u);
 }
 
 // XSA-379/384/486: whoever races to place, move and drop a page of ours, it is in one place at a

@@ -23,13 +23,13 @@ std::uint32_t word(FakePorts& ports, std::size_t at) {
 
 TEST(SharedInfo, IsWideBeforeAnybodyLatches) {
     FakePorts ports;
-    const SharedInfo info(ports, 1);
+    const SharedInfo info(ports, ports.memory, 1);
     EXPECT_TRUE(info.is_64bit());
 }
 
 TEST(SharedInfo, TheWallClockIsWrittenWhereTheWidthSays) {
     FakePorts ports;
-    SharedInfo info(ports, 1);
+    SharedInfo info(ports, ports.memory, 1);
     info.set_wall_clock(0x1'6b03'1f3f, 123456789);
     EXPECT_EQ(word(ports, 3072) % 2, 0u);
     EXPECT_NE(word(ports, 3072), 0u);
@@ -40,7 +40,7 @@ TEST(SharedInfo, TheWallClockIsWrittenWhereTheWidthSays) {
 
 TEST(SharedInfo, LatchingMovesTheWallClock) {
     FakePorts ports;
-    SharedInfo info(ports, 1);
+    SharedInfo info(ports, ports.memory, 1);
     info.set_wall_clock(0x2'0000'0007, 5);
     info.latch(Width::k32);
     EXPECT_FALSE(info.is_64bit());
@@ -55,7 +55,7 @@ TEST(SharedInfo, LatchingMovesTheWallClock) {
 
 TEST(SharedInfo, LatchingTheSameWidthRewritesNothing) {
     FakePorts ports;
-    SharedInfo info(ports, 1);
+    SharedInfo info(ports, ports.memory, 1);
     info.set_wall_clock(7, 5);
     const auto version = word(ports, 3072);
     info.latch(Width::k64);
@@ -64,7 +64,7 @@ TEST(SharedInfo, LatchingTheSameWidthRewritesNothing) {
 
 TEST(SharedInfo, TheVersionMovesByTwoPerWrite) {
     FakePorts ports;
-    SharedInfo info(ports, 1);
+    SharedInfo info(ports, ports.memory, 1);
     info.set_wall_clock(1, 1);
     const auto first = word(ports, 3072);
     info.set_wall_clock(2, 2);
@@ -91,7 +91,7 @@ TEST_P(VcpuInfo, IsInSharedInfoAtFirst) {
 
 TEST_P(VcpuInfo, OfAVcpuBeyondTheLegacySlotsWaitsInAPageOfOurs) {
     FakePorts ports;
-    SharedInfo many(ports, 40);
+    SharedInfo many(ports, ports.memory, 40);
     EXPECT_FALSE(many.vcpu_info_gpa(32, 0x1000).has_value());
     EXPECT_FALSE(many.vcpu_info_gpa(39, 0x1000).has_value());
     EXPECT_TRUE(many.vcpu_info_gpa(31, 0x1000).has_value());

@@ -444,6 +444,66 @@ TEST_P(SchedOp, TheFirstShutdownCodeCounts) {
     EXPECT_EQ(guest.ports.shutdowns, (std::vector<std::uint8_t>{3}));
 }
 
+// One that nobody asked for is an end like others.
+TEST_P(SchedOp, SuspensionThatWasAskedForEndsNothing) {
+    const std::uint64_t arg = guest.put(std::uint32_t{SHUTDOWN_suspend}).value;
+    const auto suspend = [&] { return sched(SCHEDOP_shutdown, arg); };
+    guest.domain.expect_suspend();
+    EXPECT_FALSE(guest.domain.suspended());
+    guest.caller = 1;
+    EXPECT_EQ(suspend(), 0);
+    EXPECT_EQ(guest.domain.suspended(), 1u);
+    EXPECT_EQ(guest.ports.suspensions, 1u);
+    // The first one counts, and whoever was about to do the same stands still.
+    guest.caller = 0;
+    EXPECT_EQ(suspend(), 0);
+    EXPECT_EQ(guest.domain.suspended(), 1u);
+    EXPECT_EQ(guest.ports.suspensions, 2u);
+    EXPECT_TRUE(guest.ports.shutdowns.empty());
+    EXPECT_FALSE(guest.domain.give_up_suspend());
+    guest.domain.go_on_here();
+    EXPECT_FALSE(guest.domain.suspended());
+    EXPECT_EQ(suspend(), 0);
+    EXPECT_EQ(guest.ports.suspensions, 2u);
+    EXPECT_EQ(guest.ports.shutdowns, std::vector<std::uint8_t>{SHUTDOWN_suspend});
+}
+
+TEST_P(SchedOp, SuspensionThatNobodyWaitsForAnyMoreIsCancelledOnce) {
+    const std::uint64_t arg = guest.put(std::uint32_t{SHUTDOWN_suspend}).value;
+    guest.domain.expect_suspend();
+    EXPECT_TRUE(guest.domain.give_up_suspend());
+    EXPECT_EQ(sched(SCHEDOP_shutdown, arg), Domain::kSuspendCancelled);
+    EXPECT_EQ(guest.ports.suspensions, 0u);
+    EXPECT_TRUE(guest.ports.shutdowns.empty());
+    EXPECT_EQ(sched(SCHEDOP_shutdown, arg), 0);
+    EXPECT_EQ(guest.ports.shutdowns, std::vector<std::uint8_t>{SHUTDOWN_suspend});
+}
+
+TEST_P(SchedOp, ASuspensionIsAskedForAndTheGuestEnds) {
+    guest.domain.expect_suspend();
+    EXPECT_EQ(sched(SCHEDOP_shutdown, guest.put(std::uint32_t{SHUTDOWN_crash}).value), 0);
+    EXPECT_EQ(guest.ports.suspensions, 0u);
+    EXPECT_EQ(guest.ports.shutdowns, std::vector<std::uint8_t>{SHUTDOWN_crash});
+    EXPECT_FALSE(guest.domain.suspended());
+}
+
+// A code that was left before decides, here as well; and is forgotten by a guest that goes on.
+TEST_P(SchedOp, TheFirstShutdownCodeDecidesAboutASuspension) {
+    const auto say = [&](std::uint64_t sub_op, std::uint32_t reason) {
+        return sched(sub_op, guest.put(reason).value);
+    };
+    guest.domain.expect_suspend();
+    EXPECT_EQ(say(SCHEDOP_shutdown_code, SHUTDOWN_suspend), 0);
+    EXPECT_EQ(say(SCHEDOP_shutdown, SHUTDOWN_poweroff), 0);
+    EXPECT_EQ(guest.ports.suspensions, 1u);
+    guest.domain.go_on_here();
+    guest.domain.expect_suspend();
+    EXPECT_EQ(say(SCHEDOP_shutdown_code, SHUTDOWN_reboot), 0);
+    EXPECT_EQ(say(SCHEDOP_shutdown, SHUTDOWN_suspend), 0);
+    EXPECT_EQ(guest.ports.suspensions, 1u);
+    EXPECT_EQ(guest.ports.shutdowns, std::vector<std::uint8_t>{SHUTDOWN_reboot});
+}
+
 TEST_P(SchedOp, RemoteShutdownAsMeasured) {
     const auto remote = [&](std::uint16_t domid) {
         return sched(SCHEDOP_remote_shutdown, guest.put(sched_remote_shutdown{domid, 0, 0}).value);
@@ -929,10 +989,19 @@ TEST_P(VcpuOp, PeriodicTimersAsMeasured) {
     EXPECT_EQ(guest.domain.vcpu(0).timers.period_ns, 0u);
     EXPECT_EQ(set(1'000'000), 0);
     EXPECT_EQ(guest.domain.vcpu(0).timers.period_ns, 1'000'000u);
-    EXPECT_EQ(guest.domain.vcpu(0).timers.next_periodic_ns, guest.ports.now_ns + 1'000'000);
+    // The first tick comes at once; one that is set anew waits its period.
+    EXPECT_EQ(guest.domain.vcpu(0).timers.next_periodic_ns, guest.ports.now_ns);
     EXPECT_EQ(guest.ports.timers, (std::vector<unsigned>{0}));
+    guest.domain.run_timers(0, guest.ports.now_ns);
     EXPECT_EQ(vcpu(VCPUOP_stop_periodic_timer, 0), 0);
     EXPECT_EQ(guest.domain.vcpu(0).timers.period_ns, 0u);
+    const std::uint64_t ticked = guest.ports.now_ns;
+    guest.ports.now_ns += 10;
+    EXPECT_EQ(set(1'000'000), 0);
+    EXPECT_EQ(guest.domain.vcpu(0).timers.next_periodic_ns, ticked + 1'000'000);
+    guest.ports.now_ns += 2'000'000;
+    EXPECT_EQ(set(1'000'000), 0);
+    EXPECT_EQ(guest.domain.vcpu(0).timers.next_periodic_ns, guest.ports.now_ns);
 }
 
 TEST_P(VcpuOp, SingleShotTimersAsMeasured) {

@@ -294,6 +294,29 @@ TEST_P(HvmOpOf, Xsa92OnlyTransitionsThatLeaveNoHoleMapped) {
     }
 }
 
+// A page that a grant shows is neither RAM of the map nor a hole in it (p2m_grant_map_*).
+TEST_P(HvmOpOf, AGrantedPageHasNoTypeToChange) {
+    for (const auto profile : hvm_profiles()) {
+        TestDomain guest(GetParam(), as_device_model(profile));
+        std::uint32_t page = 0;
+        ASSERT_EQ(guest.domain.physmap().adopt(0x7000, kFirst, &page), Physmap::Shown::kDone);
+        for (const std::uint16_t type : std::initializer_list<std::uint16_t>{0, 1, 2}) {
+            EXPECT_EQ(hvm(guest, HVMOP_set_mem_type, put_range(guest, kFirst, 1, type).value),
+                      kInval)
+                << profile << " " << type;
+        }
+        EXPECT_EQ(guest.domain.physmap().mem_type(kFirst), MemType::kRamRw) << profile;
+        // It is the mapping that says whether it is to be written to.
+        auto& physmap = guest.domain.physmap();
+        EXPECT_EQ(physmap.show_adopted(page, kFirst + 1, MemType::kRamRo), Physmap::Shown::kDone);
+        EXPECT_EQ(physmap.mem_type(kFirst + 1), MemType::kRamRo) << profile;
+        EXPECT_TRUE(physmap.hide_adopted(page, kFirst + 1));
+        EXPECT_EQ(physmap.mem_type(kFirst + 1), MemType::kMmioDm) << profile;
+        EXPECT_TRUE(physmap.populate(kFirst + 1));
+        EXPECT_EQ(physmap.mem_type(kFirst + 1), MemType::kRamRw) << profile;
+    }
+}
+
 // XSA-238's class: ranges that end before they start, or behind the last gfn.
 TEST_P(HvmOpOf, Xsa238RangesThatWrapOrEndOutside) {
     for (const auto profile : hvm_profiles()) {
@@ -314,6 +337,7 @@ TEST_P(HvmOpOf, Xsa238RangesThatWrapOrEndOutside) {
     }
 }
 
+// Also what keeps lists of ranges (XSA-428, XSA-491 of those of an ioreq server): there is none.
 TEST_P(HvmOpOf, ThePrivilegeIsForTheGuestItselfAndForTheseOnly) {
     TestDomain guest(GetParam(), as_device_model("xen-4.8"));
     for (const std::uint16_t domid : {std::uint16_t{0x7ff0}, TestDomain::kDomid}) {

@@ -170,7 +170,18 @@ TEST_P(LegacyQuirksOf, TheParameter32Bit) {
         EXPECT_EQ(value, 0u) << name;
         EXPECT_EQ(get(guest, HVM_PARAM_CONSOLE_PFN, &value), kInval) << name;
         EXPECT_EQ(value, 0xf001deadu) << name;
+        // A console that is there is seen since 6.5.
+        guest.domain.params().put(HVM_PARAM_CONSOLE_PFN, 0xfefff);
+        guest.domain.params().put(HVM_PARAM_CONSOLE_EVTCHN, 2);
+        const bool hidden = std::string_view(name) == "xenserver-6.2";
+        EXPECT_EQ(get(guest, HVM_PARAM_CONSOLE_PFN, &value), hidden ? kInval : 0) << name;
+        EXPECT_EQ(value, hidden ? 0xf001deadu : 0xfefffu) << name;
+        EXPECT_EQ(get(guest, HVM_PARAM_CONSOLE_EVTCHN, &value), hidden ? kInval : 0) << name;
     }
+    // It is the host's doing, not one of the quirks.
+    TestDomain plain(GetParam(), under("xenserver-6.2", QuirkMode::kNone));
+    plain.domain.params().put(HVM_PARAM_CONSOLE_PFN, 0xfefff);
+    EXPECT_EQ(get(plain, HVM_PARAM_CONSOLE_PFN, &value), kInval);
     TestDomain upstream(GetParam());
     EXPECT_EQ(set(upstream, HVM_PARAM_32BIT, 1), kPerm);
     TestDomain forced(GetParam(), under("xen-4.17", QuirkMode::kXenServer));

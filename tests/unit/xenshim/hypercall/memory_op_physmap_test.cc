@@ -449,6 +449,8 @@ class Exchange : public MemoryOpPhysmap {
         std::uint64_t done = 0;
         std::uint16_t in_domid = DOMID_SELF, out_domid = DOMID_SELF;
         std::optional<std::uint64_t> in_list = std::nullopt;
+        std::optional<std::uint64_t> out_list = std::nullopt;
+        std::uint32_t out_flags = 0;
     };
     // The result, and nr_exchanged afterwards.
     std::pair<std::int64_t, std::uint64_t> exchange(const Want& w) {
@@ -459,10 +461,11 @@ class Exchange : public MemoryOpPhysmap {
                                                 .extent_order = w.in_order,
                                                 .mem_flags = 0,
                                                 .domid = w.in_domid};
-        const xen_memory_reservation<W64> out = {.extent_start = guest.reserve(64).value,
+        const std::uint64_t out_list = w.out_list ? *w.out_list : guest.reserve(16384).value;
+        const xen_memory_reservation<W64> out = {.extent_start = out_list,
                                                  .nr_extents = w.out_nr,
                                                  .extent_order = w.out_order,
-                                                 .mem_flags = 0,
+                                                 .mem_flags = w.out_flags,
                                                  .domid = w.out_domid};
         const std::uint64_t size = guest.wide() ? 32 : 20;
         guest.poke_wide<xen_memory_reservation>(at, in);
@@ -499,7 +502,9 @@ TEST_P(Exchange, ChecksInXensOrder) {
     EXPECT_EQ(exchange({.in_domid = 0, .out_domid = 0}), (Answer{kPerm, 0}));
     EXPECT_EQ(exchange({.in_domid = 1000, .out_domid = 1000}), (Answer{kSrch, 0}));
     EXPECT_EQ(exchange({.in = {kHole}}), (Answer{kInval, 0}));
-    EXPECT_EQ(exchange({.in = {1, 2, 3, 4}, .out_order = 2, .done = 3}), (Answer{kNotSup, 0}));
+    // Progress is in whole chunks: to a 32-bit caller any other is a mistake.
+    EXPECT_EQ(exchange({.in = {1, 2, 3, 4}, .out_order = 2, .done = 3}),
+              guest.wide() ? (Answer{kNotSup, 0}) : (Answer{kInval, 3}));
     EXPECT_EQ(exchange({.in_order = 2, .out_nr = 4}), (Answer{kNotSup, 0}));
     // Sizes that overflow in the shift.
     for (const std::uint32_t order : {31u, 32u, 33u, 63u, 64u, ~0u}) {
@@ -507,6 +512,51 @@ TEST_P(Exchange, ChecksInXensOrder) {
             exchange({.in = {1, 2}, .in_order = order, .out_nr = 2, .out_order = order});
         EXPECT_EQ(answer.first, guest.wide() ? kPerm : kInval) << order;
     }
+}
+
+// compat_memory_op() reads both lists, as far as there is room for them, before it asks anybody.
+TEST_P(Exchange, A32BitCallersListsAreTranslatedFirst) {
+    constexpr std::uint64_t kNowhere = TestDomain::kUnmapped;
+    const auto without_out = [&](Want w) {
+        w.out_list = kNowhere;
+        return exchange(w);
+    };
+    EXPECT_EQ(without_out({}), (Answer{guest.wide() ? kNotSup : kFault, 0}));
+    EXPECT_EQ(without_out({.in_domid = 1000, .out_domid = 1000}),
+              (Answer{guest.wide() ? kSrch : kFault, 0}));
+    EXPECT_EQ(without_out({.out_domid = 0}), (Answer{guest.wide() ? kInval : kFault, 0}));
+    // Of what is done nothing is read.
+    EXPECT_EQ(without_out({.done = 1}), (Answer{0, 1}));
+    // One chunk of both lists that does not fit behind the structure in two pages.
+    const std::vector<std::uint64_t> small(512, 0x7200), large(1024, 0x7200);
+    EXPECT_EQ(exchange({.in = small, .out_order = 9}), (Answer{kNotSup, 0}));
+    EXPECT_EQ(exchange({.in = large, .out_order = 10}),
+              (Answer{guest.wide() ? kPerm : -XEN_E2BIG, 0}));
+    EXPECT_EQ(exchange({.in_order = 10, .out_nr = 1024}),
+              (Answer{guest.wide() ? kPerm : -XEN_E2BIG, 0}));
+}
+
+// A 32-bit caller's list is read as far as there is room for both, and not to its end.
+TEST_P(Exchange, ListsAreReadAsFarAsThereIsRoom) {
+    const std::vector<std::uint64_t> many(2000, 0x7200);
+    constexpr std::uint64_t kRoom = 1015 / 2;  // pages behind the structure, a word for each list
+    const auto list_of = [&](std::uint64_t words) {
+        return TestDomain::kUnmapped - words * guest.word_bytes();
+    };
+    ASSERT_TRUE(guest.ports.add_ram_page((TestDomain::kUnmapped >> vmm::kPageShift) - 1));
+    EXPECT_EQ(exchange({.in = many, .out_nr = 2000, .out_list = list_of(kRoom)}).first, kNotSup);
+    EXPECT_EQ(exchange({.in = many, .out_nr = 2000, .out_list = list_of(kRoom - 1)}).first,
+              guest.wide() ? kNotSup : kFault);
+}
+
+TEST_P(Exchange, Xsa231InsistingOnANodeIsAPrivilege) {
+    constexpr std::uint32_t kNode = 1u << 8, kExact = 1u << 17;
+    EXPECT_EQ(exchange({.out_flags = kNode | kExact}), (Answer{kInval, 0}));
+    EXPECT_EQ(exchange({.in_domid = 1000, .out_domid = 1000, .out_flags = kNode | kExact}),
+              (Answer{kInval, 0}));
+    EXPECT_EQ(exchange({.out_flags = kNode}), (Answer{kNotSup, 0}));
+    EXPECT_EQ(exchange({.out_flags = kExact}), (Answer{kNotSup, 0}));
+    EXPECT_EQ(exchange({.done = 1, .out_flags = kNode | kExact}), (Answer{0, 1}));
 }
 
 // XSA-29, XSA-212: lists that wrap, or lie where no guest has anything. Nothing is written but
@@ -533,7 +583,7 @@ TEST_P(MemoryOpPhysmap, TheGuestsOwnMemoryMap) {
                                         {.nr_entries = count, .buffer = buffer.value});
         return op(XENMEM_set_memory_map, at);
     };
-    const MemoryMap::State builders = guest.domain.memory_map().state();
+    const MemoryMap::Entries builders = guest.domain.memory_map().entries();
     const vmm::Gva buffer = guest.reserve(1025 * sizeof(e820entry));
     for (std::uint32_t i = 0; i < 1024; ++i) {
         guest.poke(buffer + i * sizeof(e820entry),
@@ -543,7 +593,7 @@ TEST_P(MemoryOpPhysmap, TheGuestsOwnMemoryMap) {
     EXPECT_EQ(set(3, TestDomain::unmapped(), DOMID_SELF), kFault);
     EXPECT_EQ(set(3, buffer, 0), kPerm);
     EXPECT_EQ(set(3, buffer, 1000), kSrch);
-    EXPECT_EQ(guest.domain.memory_map().state(), builders);
+    EXPECT_EQ(guest.domain.memory_map().entries(), builders);
 
     const auto shown = [&](std::uint32_t room) {
         const vmm::Gva into = guest.reserve(room * sizeof(e820entry) + 4);
@@ -583,6 +633,38 @@ TEST_P(MemoryOpPhysmap, NothingIsReservedForDevices) {
     EXPECT_EQ(with(1), 0);
     EXPECT_EQ(with(2), kInval);
     EXPECT_EQ(with(~0u), kInval);
+}
+
+// Xen copies back what it copied in: what lies between the members is not the hypervisor's.
+TEST_P(MemoryOpPhysmap, NothingBetweenTheMembersIsWritten) {
+    const auto keeps = [&](std::uint32_t command, std::initializer_list<std::uint64_t> words,
+                           std::size_t number) {
+        // Of 32-bit words: members and what lies between them.
+        std::vector<std::uint32_t> said(8, 0x5a5a5a5a);
+        std::size_t i = 0;
+        for (const std::uint64_t word : words) {
+            said[i++] = static_cast<std::uint32_t>(word);
+        }
+        const vmm::Gva at = guest.reserve(said.size() * 4);
+        for (std::size_t n = 0; n < said.size(); ++n) {
+            guest.poke(at + n * 4, said[n]);
+        }
+        EXPECT_EQ(op(command, at), 0) << command;
+        for (std::size_t n = 0; n < said.size(); ++n) {
+            if (n == number) continue;
+            EXPECT_EQ(guest.get<std::uint32_t>(at + n * 4), said[n]) << command << " " << n;
+        }
+    };
+    const std::uint64_t buffer = guest.reserve(8 * sizeof(e820entry)).value;
+    constexpr std::uint64_t kBetween = 0x77777777;
+    if (!guest.wide()) {
+        keeps(XENMEM_memory_map, {8, buffer}, 0);
+        keeps(XENMEM_reserved_device_memory_map, {0, 5, buffer}, 1);
+        return;
+    }
+    keeps(XENMEM_memory_map, {8, kBetween, buffer, 0}, 0);
+    keeps(XENMEM_reserved_device_memory_map, {0, 5, buffer, 0, kBetween, kBetween}, 1);
+    keeps(XENMEM_machphys_mfn_list, {2, kBetween, buffer, 0, 5, kBetween}, 4);
 }
 
 TEST_P(MemoryOpPhysmap, NoVirtualNuma) {

@@ -92,7 +92,10 @@ TEST_P(MemoryOpProfiles, StrayCursors) {
         const vmm::Gva remove =
             d->put_wide<xen_remove_from_physmap>({.domid = DOMID_SELF, .gpfn = 0x7000});
         EXPECT_EQ(with_cursor(*d, p, 15, 1, remove), ignores ? 0 : common) << p.name;
-        const vmm::Gva exchange = d->reserve(128);
+        const vmm::Gva exchange = d->reserve(128);  // of nothing
+        const std::uint64_t size = d->wide() ? 32 : 20, domid_at = d->wide() ? 24 : 16;
+        d->poke(exchange + domid_at, std::uint16_t{DOMID_SELF});
+        d->poke(exchange + size + domid_at, std::uint16_t{DOMID_SELF});
         EXPECT_EQ(with_cursor(*d, p, 11, 1, exchange), ignores ? 0 : common) << p.name;
         if (p.since(3, 4)) {  // architecture code
             const vmm::Gva pod = d->put_wide<xen_pod_target>({.pages = {}, .domid = DOMID_SELF});
@@ -178,12 +181,51 @@ TEST_P(MemoryOpProfiles, ABatchThatIsAtItsEnd) {
         const auto d = under(p);
         const vmm::Gva at = d->put_wide<xen_add_to_physmap_batch>(
             {.domid = DOMID_SELF, .space = 0, .size = 3, .u = 0, .idxs = 0, .gpfns = 0, .errs = 0});
-        EXPECT_EQ(with_cursor(*d, p, 23, 3, at), p.since(4, 15) ? -XEN_EILSEQ : 0) << p.name;
+        EXPECT_EQ(with_cursor(*d, p, 23, 3, at), p.since(4, 13) ? -XEN_EILSEQ : 0) << p.name;
         EXPECT_EQ(with_cursor(*d, p, 23, 4, at), -XEN_EILSEQ) << p.name;
     }
 }
 
 // To a guest each is refused; a 32-bit caller's frames are looked at first.
+// Since the same time nobody asks whose pages they are that need not be exchanged.
+TEST_P(MemoryOpProfiles, AnExchangeOfNothing) {
+    for (const Profile& p : profiles()) {
+        const auto fresh_one = under(p);
+        TestDomain& d = *fresh_one;
+        const auto of = [&](std::uint16_t domid) {
+            const vmm::Gva at = d.reserve(80);
+            const std::uint64_t size = d.wide() ? 32 : 20;
+            for (const std::uint64_t which : {0u, 1u}) {
+                d.poke_wide<xen_memory_reservation>(at + which * size, {.extent_start = 0,
+                                                                        .nr_extents = 3,
+                                                                        .extent_order = 0,
+                                                                        .mem_flags = 0,
+                                                                        .domid = domid});
+            }
+            d.poke(at + 2 * size, std::uint64_t{3});
+            return d.result(HYPERVISOR_memory_op, XENMEM_exchange, at.value);
+        };
+        EXPECT_EQ(of(DOMID_SELF), 0) << p.name;
+        EXPECT_EQ(of(1000), p.since(4, 13) ? 0 : -XEN_ESRCH) << p.name;
+        EXPECT_EQ(of(0), p.since(4, 13) ? 0 : -XEN_EPERM) << p.name;
+    }
+}
+
+// compat_memory_op() reads the structure before the cursor is looked at.
+TEST_P(MemoryOpProfiles, AWildCursorOfWhatCannotBeRead) {
+    for (const Profile& p : profiles()) {
+        if (!p.since(4, 4)) continue;
+        const auto fresh_one = under(p);
+        TestDomain& d = *fresh_one;
+        const std::int64_t expected = d.wide() ? -XEN_EDOM : -XEN_EFAULT;
+        EXPECT_EQ(with_cursor(d, p, 7, 0x10000, TestDomain::unmapped()), expected) << p.name;
+        EXPECT_EQ(with_cursor(d, p, 23, 0x10000, TestDomain::unmapped()), expected) << p.name;
+        const vmm::Gva there = d.reserve(64);
+        EXPECT_EQ(with_cursor(d, p, 7, 0x10000, there), -XEN_EDOM) << p.name;
+        EXPECT_EQ(with_cursor(d, p, 23, 0x10000, there), -XEN_EDOM) << p.name;
+    }
+}
+
 TEST_P(MemoryOpProfiles, AcquiringResources) {
     for (const Profile& p : profiles()) {
         if (!p.since(4, 11)) continue;
@@ -203,6 +245,7 @@ TEST_P(MemoryOpProfiles, AcquiringResources) {
         };
         const vmm::Gva list = d->reserve(4096);
         const bool continues = p.since(4, 15);
+        if (!p.since(4, 12)) continue;  // the next test's
         EXPECT_EQ(with(0, TestDomain::null(), 0), -XEN_EACCES) << p.name;
         EXPECT_EQ(with(4, list, 0), -XEN_EACCES) << p.name;
         EXPECT_EQ(with(4, list, 3), -XEN_EACCES) << p.name;
@@ -210,6 +253,37 @@ TEST_P(MemoryOpProfiles, AcquiringResources) {
         EXPECT_EQ(with(4, TestDomain::unmapped(), 0), narrow(-XEN_EFAULT)) << p.name;
         EXPECT_EQ(with(1021, list, 0), narrow(continues ? -XEN_EACCES : -XEN_E2BIG)) << p.name;
     }
+}
+
+// Before XSA-334, which 4.11 was not patched for.
+TEST_P(MemoryOpProfiles, AcquireResourceOf411LooksAtItsArgumentFirst) {
+    const auto d = under(*find_profile("xen-4.11"));
+    const auto ask = [&](std::uint16_t domid, std::uint32_t frames, std::uint32_t pad,
+                         std::uint64_t list) {
+        const vmm::Gva at = d->put_wide<xen_mem_acquire_resource>({.domid = domid,
+                                                                   .type = 1,
+                                                                   .id = 0,
+                                                                   .nr_frames = frames,
+                                                                   .pad = pad,
+                                                                   .frame = 0,
+                                                                   .frame_list = list});
+        const auto got = d->result(HYPERVISOR_memory_op, XENMEM_acquire_resource, at.value);
+        return std::pair{got, d->get_wide<xen_mem_acquire_resource>(at).nr_frames};
+    };
+    const std::uint64_t list = d->reserve(4096).value;
+    const std::uint16_t own = d->domain.config().domid;
+    // The size, which a 32-bit caller does not get to see.
+    EXPECT_EQ(ask(DOMID_SELF, 0, 0, 0), (std::pair{std::int64_t{0}, d->wide() ? 32u : 0u}));
+    EXPECT_EQ(ask(77, 0, 1, 0).first, kInval);
+    EXPECT_EQ(ask(77, 1, 0, 0).first, kInval);
+    EXPECT_EQ(ask(77, 33, 0, list).first, -XEN_E2BIG);
+    EXPECT_EQ(ask(77, 32, 0, list).first, -XEN_ESRCH);
+    EXPECT_EQ(ask(DOMID_SELF, 1, 0, list).first, -XEN_ESRCH);
+    EXPECT_EQ(ask(0, 1, 0, list).first, -XEN_EPERM);
+    EXPECT_EQ(ask(own, 1, 0, list).first, -XEN_EPERM);
+    EXPECT_EQ(
+        d->result(HYPERVISOR_memory_op, XENMEM_acquire_resource, TestDomain::unmapped().value),
+        -XEN_EFAULT);
 }
 
 // ---- continuations ------------------------------------------------------------------------------

@@ -731,7 +731,6 @@ TEST_P(MemoryOp, ForcedPreemptionChangesNothingButTheNumberOfEntries) {
     }
 }
 
-// A vCPU that is always wanted elsewhere still gets one unit per entry.
 // What an extent costs is the freeing of its memory, and the time that an entry may take holds for
 // that: here a page takes a microsecond and all else nothing.
 TEST_P(MemoryOp, FreeingMemoryCountsForTheTimeOfAnEntry) {
@@ -744,7 +743,7 @@ TEST_P(MemoryOp, FreeingMemoryCountsForTheTimeOfAnEntry) {
         std::uint64_t extents, step, most;
     };
     for (const Run& row : {Run{0, 2000, 1, 100 + 31}, Run{0, 1000, 2, 100 + 7},
-                           Run{4, 100, 16, 100 + 32}, Run{9, 8, 512, 512}}) {
+                           Run{4, 100, 16, 100 + 32}, Run{9, 8, 512, 128 + 32}}) {
         std::vector<std::uint64_t> gfns;
         for (std::uint64_t i = 0; i < row.extents; ++i) {
             gfns.push_back(0x1000 + i * row.step);
@@ -771,6 +770,43 @@ TEST_P(MemoryOp, FreeingMemoryCountsForTheTimeOfAnEntry) {
     }
 }
 
+// An extent of 2 MiB is given back in one unit, and an event waits for a piece of its freeing only.
+TEST_P(MemoryOp, AnExtentIsFreedInPiecesWhileTheVcpuIsWanted) {
+    constexpr std::uint64_t kExtents = 3, kPages = 512, kFirst = 0x1000;
+    std::vector<std::uint64_t> gfns;
+    for (std::uint64_t i = 0; i < kExtents; ++i) {
+        gfns.push_back(kFirst + i * kPages);
+    }
+    for (std::uint64_t gfn = kFirst; gfn < kFirst + kExtents * kPages; ++gfn) {
+        guest.poke({gfn << vmm::kPageShift}, std::uint32_t{1});
+    }
+    const vmm::Gva at = guest.put_wide<xen_memory_reservation>({
+        .extent_start = guest.put_words(gfns).value,
+        .nr_extents = kExtents,
+        .extent_order = 9,
+        .mem_flags = 0,
+        .domid = DOMID_SELF,
+    });
+    guest.requests = 1;
+    std::uint64_t freed = guest.ports.pages_freed;
+    const auto run = guest.run(
+        guest.request(HYPERVISOR_memory_op, {XENMEM_decrease_reservation, at.value, 0, 0, 0}),
+        [&](const Reissue&) {
+            EXPECT_LE(guest.ports.pages_freed - freed, 32u);
+            freed = guest.ports.pages_freed;
+        });
+    EXPECT_EQ(run.result, static_cast<std::int64_t>(kExtents));
+    // None begins before all of the one before is freed, nor is the call over.
+    EXPECT_EQ(run.stops.size(), kExtents * kPages / 32);
+    Physmap& physmap = guest.domain.physmap();
+    EXPECT_FALSE(physmap.owes());
+    for (std::uint64_t gfn = kFirst; gfn < kFirst + kExtents * kPages; ++gfn) {
+        EXPECT_FALSE(physmap.is_mapped(gfn));
+        EXPECT_FALSE(guest.ports.ram_backed(gfn)) << gfn;
+    }
+}
+
+// A vCPU that is always wanted elsewhere still gets one unit per entry.
 TEST_P(MemoryOp, AlwaysWantedMeansOneUnitPerEntry) {
     guest.requests = 1;
     const auto run = guest.run(request_for(guest, works()[0]));

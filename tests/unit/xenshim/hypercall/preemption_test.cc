@@ -58,6 +58,15 @@ TEST_F(Preempt, NothingPendingAndTimeLeftMeansNoStop) {
     EXPECT_EQ(run(preemption, 0, 1, each(10'000 * kUs)), std::nullopt);
 }
 
+// What is for a vCPU that sleeps stops no work: each stop of it would be needless.
+TEST_F(Preempt, OnlyWhatIsHeededStopsIt) {
+    Preemption preemption(wanted, {}, Clock::read, ~std::uint32_t{4});
+    wanted = 4;
+    EXPECT_EQ(run(preemption, 0, 100, each(1)), std::nullopt);
+    wanted = 4 | 1;
+    EXPECT_EQ(run(preemption, 0, 100, each(1)), 1u);
+}
+
 TEST_F(Preempt, OneUnitNeverLooksAtTheClock) {
     auto preemption = with({});
     run(preemption, 0, 1, each(kUs));

@@ -154,6 +154,27 @@ TEST_P(Privileged, SomeDomctlsLookAtTheirArgumentsFirst) {
     }
 }
 
+// XSA-97, XSA-428, XSA-491: no bitmap of a whole domain is walked, and no list made longer or
+// walked while it changes, for a guest: its domctls are refused as often as it asks, and nothing
+// of their arguments beyond the structure is looked at.
+TEST_P(Privileged, DomctlsOfBitmapsAndListsAreRefusedWhole) {
+    constexpr std::uint32_t kShadowOp = 10, kPinMemCacheattr = 41;
+    constexpr std::uint32_t kClean = 11, kPeek = 12, kAnyType = 6;
+    for (const std::uint32_t cmd : {kShadowOp, kPinMemCacheattr}) {
+        for (const std::uint32_t sub_op : {kClean, kPeek, kAnyType}) {
+            Control arg{cmd, 0x15, TestDomain::kDomid};
+            arg.u = {sub_op, kUnmapped, ~std::uint64_t{0}};
+            const vmm::Gva at = guest.put(arg);
+            guest.access.forget();
+            for (unsigned n = 0; n < 1000; ++n) {
+                ASSERT_EQ(guest.result(HYPERVISOR_domctl, at.value), kPerm) << cmd;
+            }
+            EXPECT_EQ(guest.access.reads.size(), 1000u) << cmd;
+            EXPECT_TRUE(guest.access.writes.empty()) << cmd;
+        }
+    }
+}
+
 TEST_P(Privileged, MmuextOp) {
     const auto mmuext = [&](std::uint64_t uops, std::uint64_t count, std::uint64_t domain) {
         return TestDomain::result_of(guest.call(HYPERVISOR_mmuext_op, uops, count, 0, domain));
@@ -171,8 +192,12 @@ TEST_P(Privileged, MmuextOp) {
     EXPECT_EQ(mmuext(ops, 0x8000'0001, DOMID_SELF), kInval);
 }
 
+// XSA-84 among them: a size that a Flask operation would add one to is read by nobody.
 TEST_P(Privileged, TheOthers) {
-    const std::uint64_t arg = guest.put(std::array<std::uint64_t, 64>{}).value;
+    std::array<std::uint64_t, 64> words{};
+    words.fill(~std::uint64_t{0});
+    const std::uint64_t arg = guest.put(words).value;
+    guest.access.forget();
     for (const std::uint64_t op : {0, 1, 4}) {
         for (const std::uint64_t at : {std::uint64_t{0}, kUnmapped, arg}) {
             EXPECT_EQ(guest.result(HYPERVISOR_xenpmu_op, op, at), kNotSupp);
@@ -182,6 +207,8 @@ TEST_P(Privileged, TheOthers) {
             EXPECT_EQ(guest.result(HYPERVISOR_tmem_op, op, at), kNosys);  // gone since 4.13
         }
     }
+    EXPECT_TRUE(guest.access.reads.empty());
+    EXPECT_TRUE(guest.access.writes.empty());
     EXPECT_EQ(guest.result(HYPERVISOR_arch_1, 0), kFault);
     EXPECT_EQ(control(HYPERVISOR_arch_1, 10, 0x15, TestDomain::kDomid), kPerm);
     EXPECT_EQ(control(HYPERVISOR_arch_1, 10, 0x15, DOMID_SELF), kSrch);

@@ -28,7 +28,7 @@ TEST(GoldenTrace, SaysWhatItSaid) {
         return fakes::printed([&](std::FILE* to) { EXPECT_TRUE(report(*reader, to)); });
     };
     const std::string calls =
-        print([](auto& from, auto* to) { return print_calls(from, Style::kStable, to); });
+        print([](auto& from, auto* to) { return print_calls(from, Style::kStable, false, to); });
     const std::string check = print([](auto& from, auto* to) {
         return print_check(from, *abi::find_profile("xen-4.17"), Style::kStable, false, to);
     });

@@ -2,6 +2,8 @@
 #include "xenshim/trace/report.h"
 
 #include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -45,19 +47,49 @@ class Report : public testing::Test {
 
 TEST_F(Report, Calls) {
     EXPECT_EQ(run([](Reader& reader, std::FILE* to) {
-                  EXPECT_TRUE(print_calls(reader, Style::kStable, to));
+                  EXPECT_TRUE(print_calls(reader, Style::kStable, false, to));
               }),
               "# profile xen-4.17, domain 5, 2 vCPUs\n"
               "v0 memory_op(XENMEM_decrease_reservation, *) = continues at 3\n"
               "v1 memory_op(XENMEM_decrease_reservation, *, start=3) = 8\n"
               "v0 memory_op(XENMEM_maximum_gpfn, NULL) = -EFAULT\n"
               "-- the guest is started anew\n");
-    const std::string full = run(
-        [](Reader& reader, std::FILE* to) { EXPECT_TRUE(print_calls(reader, Style::kFull, to)); });
+    const std::string full = run([](Reader& reader, std::FILE* to) {
+        EXPECT_TRUE(print_calls(reader, Style::kFull, false, to));
+    });
     EXPECT_NE(full.find(", transport portable,"), std::string::npos) << full;
     EXPECT_NE(full.find(" v1 memory_op(XENMEM_decrease_reservation, 0x5000, start=3) = 8 <0.0000"),
               std::string::npos)
         << full;
+}
+
+TEST_F(Report, CallsAsJsonLines) {
+    EXPECT_EQ(run([](Reader& reader, std::FILE* to) {
+                  EXPECT_TRUE(print_calls(reader, Style::kStable, true, to));
+              }),
+              R"({"kind":"trace","profile":"xen-4.17","domid":5,"vcpus":2,"xenserver_quirks":false}
+{"kind":"call","vcpu":0,"width":64,"hypercall":"memory_op","operation":"XENMEM_decrease_reservation","arguments":{"arg1":"*"},"result":"continues at 3","ending":"continues"}
+{"kind":"call","vcpu":1,"width":64,"hypercall":"memory_op","operation":"XENMEM_decrease_reservation","arguments":{"arg1":"*","start":"3"},"result":"8","ending":"finished","value":8}
+{"kind":"call","vcpu":0,"width":64,"hypercall":"memory_op","operation":"XENMEM_maximum_gpfn","arguments":{"arg1":"NULL"},"result":"-EFAULT","ending":"finished","value":-14}
+{"kind":"restart"}
+{"kind":"end","complete":true}
+)");
+    std::istringstream full(run([](Reader& reader, std::FILE* to) {
+        EXPECT_TRUE(print_calls(reader, Style::kFull, true, to));
+    }));
+    unsigned calls = 0;
+    for (std::string text; std::getline(full, text);) {
+        const json line = json::parse(text);
+        if (line["kind"] == "trace") {
+            EXPECT_EQ(line["transport"], "portable");
+        }
+        if (line["kind"] != "call") continue;
+        ++calls;
+        EXPECT_TRUE(line["time_ns"].is_number_unsigned()) << text;
+        EXPECT_TRUE(line["duration_ns"].is_number_unsigned()) << text;
+        EXPECT_NE(line["arguments"]["arg1"], "*") << text;
+    }
+    EXPECT_EQ(calls, 3u);
 }
 
 // How often depends on how long a guest had to wait.
@@ -84,7 +116,7 @@ TEST(StableReport, LeavesYieldsOut) {
     for (const Style style : {Style::kFull, Style::kStable}) {
         const bool full = style == Style::kFull;
         const auto calls =
-            print([&](auto& from, auto* to) { return print_calls(from, style, to); });
+            print([&](auto& from, auto* to) { return print_calls(from, style, false, to); });
         EXPECT_TRUE(has(calls, "SCHEDOP_block")) << calls;
         EXPECT_EQ(has(calls, "SCHEDOP_yield"), full) << calls;
         const auto sums =
@@ -169,7 +201,7 @@ TEST_F(Report, OutputThatCannotBeWritten) {
     auto reader = Reader::open(file_.path());
     std::FILE* const full = std::fopen("/dev/full", "w");
     ASSERT_NE(full, nullptr);
-    const auto done = print_calls(*reader, Style::kFull, full);
+    const auto done = print_calls(*reader, Style::kFull, false, full);
     std::fclose(full);
     ASSERT_FALSE(done);
     EXPECT_NE(done.error().what.find("No space"), std::string::npos) << done.error().what;

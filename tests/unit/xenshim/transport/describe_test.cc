@@ -57,6 +57,21 @@ TEST(Describe, HowFarItCame) {
     EXPECT_EQ(words(HYPERVISOR_multicall, 0x1000, 7), "multicall, 7 left");
 }
 
+// What the call itself does not look at.
+TEST(Describe, UpperHalvesThatDoNotCount) {
+    constexpr std::uint64_t kUpper = std::uint64_t{1} << 32;
+    EXPECT_EQ(words(HYPERVISOR_event_channel_op, EVTCHNOP_send | kUpper),
+              "event_channel_op(EVTCHNOP_send)");
+    EXPECT_EQ(words(HYPERVISOR_sched_op, SCHEDOP_yield | kUpper), "sched_op(SCHEDOP_yield)");
+    const auto copy = describe_hypercall(
+        *find_profile("xen-4.17"), {.number = HYPERVISOR_grant_table_op,
+                                    .args = {GNTTABOP_copy | kUpper, 0x1000, 3 | kUpper, 0, 0},
+                                    .width = Width::k64,
+                                    .cpl = 0});
+    EXPECT_EQ(copy.operation, "GNTTABOP_copy");
+    EXPECT_EQ(copy.left, 3u);
+}
+
 TEST(Describe, TheUpperHalfOfRaxCountsSince48) {
     constexpr std::uint64_t kAbove = 0xdead'beef'0000'0000;
     EXPECT_EQ(words(kAbove | HYPERVISOR_memory_op, XENMEM_decrease_reservation | 8u << 6, 0,
@@ -144,7 +159,7 @@ TEST(Describe, WhatNobodyHasIsANumber) {
     EXPECT_EQ(words(99, 1), "hypercall 99");
     EXPECT_EQ(words(~0ull, 1), "hypercall 18446744073709551615");
     EXPECT_EQ(words(HYPERVISOR_sched_op, 4711), "sched_op(4711)");
-    EXPECT_EQ(words(HYPERVISOR_sched_op, ~0ull), "sched_op(18446744073709551615)");
+    EXPECT_EQ(words(HYPERVISOR_sched_op, ~0ull), "sched_op(4294967295)");
 }
 
 }  // namespace

@@ -153,6 +153,31 @@ TEST(Nodes, ADomainIsMadeOnce) {
     EXPECT_EQ(again.error(), StoreError::kEexist);
 }
 
+TEST(Nodes, ADomainIsRenamedWhereverItsNameStands) {
+    Store store;
+    ASSERT_TRUE(populate_domain(store, measured()));
+    Session host(store, kPrivilegedDomain);
+    const std::string uuid = "8d391be5-0f57-4060-b236-3a32e99bfd16";
+    const std::string paths[] = {"/local/domain/5/name", "/vm/" + uuid + "/name"};
+    const std::string permissions = permissions_of(host, paths[0]);
+    std::vector<std::string> heard;
+    Session guest(store, 5, [&](const WatchEvent& event) { heard.push_back(event.path); });
+    ASSERT_TRUE(guest.watch("name", "token"));
+    heard.clear();
+    ASSERT_TRUE(rename_domain(store, 5, uuid, "another"));
+    for (const std::string& path : paths) {
+        EXPECT_EQ(*host.read(kNoTransaction, path), "another") << path;
+        EXPECT_EQ(permissions_of(host, path), permissions) << path;
+    }
+    EXPECT_EQ(heard, std::vector<std::string>{"name"});
+    EXPECT_TRUE(store.accounting_holds());
+    // One that is not there is not made.
+    ASSERT_TRUE(host.remove(kNoTransaction, paths[1]));
+    ASSERT_TRUE(rename_domain(store, 5, uuid, "third"));
+    EXPECT_EQ(*host.read(kNoTransaction, paths[0]), "third");
+    EXPECT_FALSE(host.read(kNoTransaction, paths[1]));
+}
+
 TEST(Nodes, HotpluggableVcpusAreOffline) {
     Store store;
     auto info = measured();

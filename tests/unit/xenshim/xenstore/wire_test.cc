@@ -10,6 +10,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/fakes/xenstore_request.h"
+
 namespace xenshim::xenstore {
 namespace {
 
@@ -17,15 +19,6 @@ using namespace std::string_literals;
 
 constexpr DomainId kGuest = 5;
 const std::string kHome = "/local/domain/5";
-
-std::string request(MessageType type, std::string_view payload, std::uint32_t tx_id = 0,
-                    std::uint32_t req_id = 7) {
-    const MessageHeader header{static_cast<std::uint32_t>(type), req_id, tx_id,
-                               static_cast<std::uint32_t>(payload.size())};
-    std::string bytes(sizeof(header), '\0');
-    std::memcpy(bytes.data(), &header, sizeof(header));
-    return bytes + std::string(payload);
-}
 
 struct Reply {
     MessageHeader header;
