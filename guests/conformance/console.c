@@ -60,7 +60,7 @@ static void event_back(void) {
     port_take(console_port());
     print("  text, and an event when it is read\n");
     must_drain();
-    CHECK(WAIT_UNTIL(port_pending(console_port()), 1000));
+    CHECK(WAIT_UNTIL(port_pending(console_port()), PATIENCE_MS));
 }
 
 static void all_bytes(void) {

@@ -260,7 +260,7 @@ static void interrupted(void) {
         EXPECT_RESULT(reservation(XENMEM_decrease_reservation, gfns, 20, 0), 20);
         port_send(ipi_port);
         EXPECT_RESULT(reservation(XENMEM_populate_physmap, gfns, 20, 0), 20);
-        CHECK(WAIT_UNTIL(upcalls >= 2 * (round + 1), 2000));
+        CHECK(WAIT_UNTIL(upcalls >= 2 * (round + 1), PATIENCE_MS));
     }
     interrupts_off();
     expect("pages", (unsigned long)pages(), (unsigned long)before);

@@ -258,7 +258,7 @@ static void delivered_by_vector(void) {
     interrupts_on();
     for (unsigned i = 1; i <= 200; i++) {
         EXPECT_RESULT(port_send(port), 0);
-        CHECK(SPIN_UNTIL(handled == i, 1000));
+        CHECK(SPIN_UNTIL(handled == i, PATIENCE_MS));
     }
     interrupts_off();
     start_over();
@@ -272,7 +272,7 @@ static void backends_in_fifo(void) {
     CHECK((*word(xenstore_port()) & PENDING) != 0);
     __atomic_fetch_and(word(xenstore_port()), ~PENDING, __ATOMIC_SEQ_CST);
     int length = xenstore_read("domid", reply, sizeof(reply));
-    bool pending = WAIT_UNTIL((*word(xenstore_port()) & PENDING) != 0, 1000);
+    bool pending = WAIT_UNTIL((*word(xenstore_port()) & PENDING) != 0, PATIENCE_MS);
     start_over();
     CHECK(length > 0);
     CHECK(pending);

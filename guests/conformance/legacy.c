@@ -112,7 +112,7 @@ static void map_shared(void) {
     }
     expect_result("shared_info", result, 0);
     const struct shared_info* shared = (const struct shared_info*)shared_info_page;
-    CHECK(WAIT_UNTIL(ACCESS(shared->wc_version) != 0, 1000));
+    CHECK(WAIT_UNTIL(ACCESS(shared->wc_version) != 0, PATIENCE_MS));
     CHECK(ACCESS(shared->wc_sec) != 0);
 }
 

@@ -170,7 +170,7 @@ static unsigned intx_gsi(unsigned device, unsigned pin_of_it) {
 // Takes interrupts: as many as are expected, and any more that are on their way.
 static void take(unsigned interrupts) {
     interrupts_on();
-    SPIN_UNTIL(entered >= interrupts, 1000);
+    SPIN_UNTIL(entered >= interrupts, PATIENCE_MS);
     SPIN_UNTIL(entered > interrupts, 5);
     interrupts_off();
 }
@@ -224,7 +224,7 @@ static void many(void) {
     interrupts_on();
     for (unsigned i = 0; i < 200; i++) {
         EXPECT_RESULT(port_send(port), 0);
-        if (!SPIN_UNTIL(taken == i + 1, 1000)) {
+        if (!SPIN_UNTIL(taken == i + 1, PATIENCE_MS)) {
             FAIL("event %u was lost (%u interrupts)", i + 1, entered);
         }
     }
@@ -238,7 +238,7 @@ static void many_held(void) {
         EXPECT_RESULT(port_send(port), 0);
         EXPECT_RESULT(port_send(second_port), 0);
         interrupts_on();
-        if (!SPIN_UNTIL(taken == 2 * i + 2, 1000)) {
+        if (!SPIN_UNTIL(taken == 2 * i + 2, PATIENCE_MS)) {
             FAIL("event %u was lost (%u interrupts)", i + 1, entered);
         }
         interrupts_off();
@@ -255,7 +255,7 @@ static void every_intx(void) {
             hold = 1;
             EXPECT_RESULT(port_send(port), 0);
             interrupts_on();
-            if (!SPIN_UNTIL(taken == 1, 100)) {
+            if (!SPIN_UNTIL(taken == 1, PATIENCE_MS)) {
                 FAIL("device %u, pin %u: no interrupt", device, of);
             }
             interrupts_off();
@@ -271,7 +271,7 @@ static void every_gsi(void) {
         NEED(set_param(HVM_PARAM_CALLBACK_IRQ, gsi));
         EXPECT_RESULT(port_send(port), 0);
         interrupts_on();
-        if (!SPIN_UNTIL(taken == 1, 100)) {
+        if (!SPIN_UNTIL(taken == 1, PATIENCE_MS)) {
             FAIL("GSI %u: no interrupt", gsi);
         }
         interrupts_off();
@@ -347,7 +347,7 @@ static void after_vector(void) {
     EXPECT_RESULT(port_send(port), 0);
     NEED(set_param(HVM_PARAM_CALLBACK_IRQ, GSI));
     interrupts_on();
-    CHECK(SPIN_UNTIL(taken == 1, 1000));
+    CHECK(SPIN_UNTIL(taken == 1, PATIENCE_MS));
     // A vector that waited may have been brought through LINT0 (docs/hosts.md): let that be over.
     SPIN_UNTIL(false, 5);
     interrupts_off();
@@ -386,7 +386,7 @@ static void edges(void) {
     interrupts_on();
     for (unsigned i = 0; i < 100; i++) {
         EXPECT_RESULT(port_send(port), 0);
-        if (!SPIN_UNTIL(taken == i + 1, 1000)) {
+        if (!SPIN_UNTIL(taken == i + 1, PATIENCE_MS)) {
             FAIL("event %u was lost (%u interrupts)", i + 1, entered);
         }
     }
@@ -539,7 +539,7 @@ static void in_block_behind_mask(bool before) {
     alarm_on();
     if (before) {
         timer_in_ms(0);
-        CHECK(SPIN_UNTIL(port_pending(timer_port), 1000));
+        CHECK(SPIN_UNTIL(port_pending(timer_port), PATIENCE_MS));
     } else {
         timer_in_ms(20);
     }
@@ -602,7 +602,7 @@ static void sent_by_other_vcpu(void) {
     halt_until(&taken, SENT_BY_OTHER);
     alarm_off();
     CHECK(overslept < 10);
-    CHECK(SPIN_UNTIL(sent == SENT_BY_OTHER, 1000));
+    CHECK(SPIN_UNTIL(sent == SENT_BY_OTHER, PATIENCE_MS));
     expect_counts(SENT_BY_OTHER, SENT_BY_OTHER);
 }
 
@@ -629,7 +629,7 @@ static void pic_edges(void) {
     interrupts_on();
     for (unsigned i = 0; i < 50; i++) {
         EXPECT_RESULT(port_send(port), 0);
-        if (!SPIN_UNTIL(taken == i + 1, 1000)) {
+        if (!SPIN_UNTIL(taken == i + 1, PATIENCE_MS)) {
             FAIL("event %u was lost (%u interrupts)", i + 1, entered);
         }
     }
@@ -690,7 +690,7 @@ static void on_own_vector(struct trap_frame* frame) {
 
 static void take_others(unsigned interrupts) {
     interrupts_on();
-    SPIN_UNTIL(other >= interrupts, 1000);
+    SPIN_UNTIL(other >= interrupts, PATIENCE_MS);
     SPIN_UNTIL(other > interrupts, 5);
     interrupts_off();
     expect("interrupts by its vector", other, interrupts);

@@ -514,7 +514,7 @@ static void on_other_vcpu(void) {
     take_back();
     long before = pages();
     apic_enable(x2apic_available());
-    if (!ap_runs && (!cpu_start(1, START_SIPI, ap_work, NULL) || !SPIN_UNTIL(ap_runs, 1000))) {
+    if (!ap_runs && (!cpu_start(1, START_SIPI, ap_work, NULL) || !SPIN_UNTIL(ap_runs, PATIENCE_MS))) {
         ERROR("vCPU 1 does not run");
     }
     for (unsigned round = 0; round < 4; round++) {
@@ -528,7 +528,7 @@ static void on_other_vcpu(void) {
         task.park = false;
         ap_go = true;
         others_beside(false);  // both at once
-        CHECK(SPIN_UNTIL(!ap_go, 10000));
+        CHECK(SPIN_UNTIL(!ap_go, PATIENCE_MS));
         expect("vCPU that finished it", task.cpu, 1);
         expect_finished(EXTENTS, before, EXTENTS - skipped);
     }

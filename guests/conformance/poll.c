@@ -2,7 +2,7 @@
 
 #include "test.h"
 
-#define CPU_LIMIT_MS 2000
+#define CPU_LIMIT_MS PATIENCE_MS
 
 static uint32_t port;
 

@@ -56,7 +56,7 @@ static void ap_work(unsigned cpu) {
 
 static bool start(unsigned cpu, enum start_method method, long* result) {
     memset((void*)&ap[cpu], 0, sizeof(ap[cpu]));
-    return cpu_start(cpu, method, ap_work, result) && SPIN_UNTIL(ap[cpu].ready, 1000);
+    return cpu_start(cpu, method, ap_work, result) && SPIN_UNTIL(ap[cpu].ready, PATIENCE_MS);
 }
 
 static void others_are_down(void) {
@@ -145,7 +145,7 @@ static void ipi_to_other(void) {
     for (unsigned i = 0; i < 50; i++) {
         unsigned before = ap[1].upcalls;
         EXPECT_RESULT(port_send(port), 0);
-        if (!SPIN_UNTIL(ap[1].upcalls != before && !port_pending(port), 1000)) {
+        if (!SPIN_UNTIL(ap[1].upcalls != before && !port_pending(port), PATIENCE_MS)) {
             FAIL("event %u did not reach vCPU 1", i + 1);
         }
     }
@@ -163,7 +163,7 @@ static void move_port(void) {
     EXPECT_RESULT(evtchn_op(EVTCHNOP_bind_vcpu, &move), 0);
     unsigned before = ap[1].upcalls;
     EXPECT_RESULT(port_send(bind.local_port), 0);
-    CHECK(SPIN_UNTIL(ap[1].upcalls != before, 1000));
+    CHECK(SPIN_UNTIL(ap[1].upcalls != before, PATIENCE_MS));
     port_close(bind.local_port);
     port_close(unbound.port);
 }
@@ -181,13 +181,13 @@ static void down_and_up(void) {
     need_running(1);
     for (unsigned i = 1; i <= 3; i++) {
         ap[1].go = 1;
-        if (!WAIT_UNTIL(vcpu_op(VCPUOP_is_up, 1, NULL) == 0, 1000)) {
+        if (!WAIT_UNTIL(vcpu_op(VCPUOP_is_up, 1, NULL) == 0, PATIENCE_MS)) {
             FAIL("vCPU 1 is still up after VCPUOP_down");
         }
         SPIN_UNTIL(ap[1].rounds == i, 5);
         expect("rounds while down", ap[1].rounds, i - 1);
         EXPECT_RESULT(vcpu_op(VCPUOP_up, 1, NULL), 0);
-        CHECK(SPIN_UNTIL(ap[1].rounds == i, 1000));
+        CHECK(SPIN_UNTIL(ap[1].rounds == i, PATIENCE_MS));
         EXPECT_RESULT(vcpu_op(VCPUOP_is_up, 1, NULL), 1);
     }
 }
@@ -199,14 +199,14 @@ static void event_while_down(void) {
     port_mask(port, false);
     unsigned rounds = ap[1].rounds;
     ap[1].go = 1;
-    CHECK(WAIT_UNTIL(vcpu_op(VCPUOP_is_up, 1, NULL) == 0, 1000));
+    CHECK(WAIT_UNTIL(vcpu_op(VCPUOP_is_up, 1, NULL) == 0, PATIENCE_MS));
     unsigned before = ap[1].upcalls;
     EXPECT_RESULT(port_send(port), 0);
     SPIN_UNTIL(ap[1].upcalls != before, 5);
     expect("upcalls while down", ap[1].upcalls, before);
     EXPECT_RESULT(vcpu_op(VCPUOP_up, 1, NULL), 0);
-    CHECK(SPIN_UNTIL(ap[1].rounds == rounds + 1, 1000));
-    CHECK(SPIN_UNTIL(ap[1].upcalls != before, 1000));
+    CHECK(SPIN_UNTIL(ap[1].rounds == rounds + 1, PATIENCE_MS));
+    CHECK(SPIN_UNTIL(ap[1].upcalls != before, PATIENCE_MS));
     port_close(port);
 }
 
@@ -230,7 +230,7 @@ static void restart_by_sipi(void) {
     need_running(1);
     unsigned finished = cpus_finished;
     ap[1].stop = true;
-    CHECK(SPIN_UNTIL(cpus_finished == finished + 1, 1000));
+    CHECK(SPIN_UNTIL(cpus_finished == finished + 1, PATIENCE_MS));
     if (!start(1, START_SIPI, NULL)) {
         FAIL("vCPU 1 does not run after a second INIT-SIPI-SIPI");
     }
@@ -250,7 +250,7 @@ static void stop_all(void) {
             running++;
         }
     }
-    CHECK(SPIN_UNTIL(cpus_finished == finished + running, 1000));
+    CHECK(SPIN_UNTIL(cpus_finished == finished + running, PATIENCE_MS));
     // One CPU is enough to go on.
     CHECK(yield() == 0);
 }

@@ -95,7 +95,7 @@ static void steered(void) {
         }
     }
     stop = true;
-    CHECK(SPIN_UNTIL(cpus_finished == 1, 5000));
+    CHECK(SPIN_UNTIL(cpus_finished == 1, PATIENCE_MS));
     expect_result("a reservation's result", bad_result, 0);
     expect("pages", (unsigned long)domid_op(XENMEM_current_reservation, DOMID_SELF),
            (unsigned long)before);

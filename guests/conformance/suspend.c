@@ -91,7 +91,7 @@ static void tick(void) {
     struct vcpu_set_singleshot_timer arg = {.timeout_abs_ns = xen_time() + MS, .flags = 0};
     EXPECT_RESULT(vcpu_op(VCPUOP_set_singleshot_timer, 0, &arg), 0);
     interrupts_on();
-    bool came = SPIN_UNTIL(ticks != before, 5000);
+    bool came = SPIN_UNTIL(ticks != before, PATIENCE_MS);
     interrupts_off();
     CHECK(came);
 }
@@ -99,7 +99,7 @@ static void tick(void) {
 static void wake_other(void) {
     unsigned before = returns;
     EXPECT_RESULT(port_send(other_port), 0);
-    CHECK(SPIN_UNTIL(returns == before + 1, 5000));
+    CHECK(SPIN_UNTIL(returns == before + 1, PATIENCE_MS));
     expect_result("a poll", poll_result, 0);
 }
 
@@ -131,7 +131,7 @@ static void woke_elsewhere(unsigned returned) {
     expect("bytes of requests in the ring", ACCESS(xenstore_ring()->req_prod), 0);
     expect("bytes of replies in the ring", ACCESS(xenstore_ring()->rsp_prod), 0);
     // What it slept for will not come any more.
-    CHECK(SPIN_UNTIL(returns == returned + 1, 5000));
+    CHECK(SPIN_UNTIL(returns == returned + 1, PATIENCE_MS));
     expect_result("its next poll", poll_result, -EINVAL);
     set_up();
     tick();

@@ -77,7 +77,7 @@ static void single_shot(void) {
     uint64_t deadline = xen_time() + 10 * MS;
     EXPECT_RESULT(single(deadline, 0), 0);
     CHECK(!port_pending(port) || xen_time() >= deadline);
-    CHECK(WAIT_UNTIL(port_pending(port), 3000));
+    CHECK(WAIT_UNTIL(port_pending(port), PATIENCE_MS));
     uint64_t now = xen_time();
     CHECK(now + EARLY >= deadline);
     CHECK(now < deadline + LATE);
@@ -90,7 +90,7 @@ static void single_shot(void) {
 static void single_shot_past(void) {
     uint32_t port = timer_port();
     EXPECT_RESULT(single(1, 0), 0);
-    CHECK(WAIT_UNTIL(port_pending(port), 1000));
+    CHECK(WAIT_UNTIL(port_pending(port), PATIENCE_MS));
 }
 
 static void single_shot_moved(void) {
@@ -107,7 +107,7 @@ static void single_shot_moved(void) {
         }
         port_take(port);
     }
-    CHECK(WAIT_UNTIL(port_pending(port), 3000));
+    CHECK(WAIT_UNTIL(port_pending(port), PATIENCE_MS));
     CHECK(xen_time() + EARLY >= deadline);
 }
 
@@ -140,7 +140,7 @@ static void periodic_first(void) {
     EXPECT_RESULT(periodic_each(30000), 0);
     expect("set anew", port_take(port), false);
     EXPECT_RESULT(periodic_each(1), 0);
-    CHECK(WAIT_UNTIL(port_pending(port), 3000));
+    CHECK(WAIT_UNTIL(port_pending(port), PATIENCE_MS));
     EXPECT_RESULT(vcpu_op(VCPUOP_stop_periodic_timer, 0, NULL), 0);
 }
 
@@ -149,7 +149,7 @@ static void periodic(void) {
     uint64_t start = xen_time();
     EXPECT_RESULT(periodic_each(5), 0);
     for (unsigned i = 0; i < 5; i++) {
-        CHECK(WAIT_UNTIL(port_pending(port), 3000));
+        CHECK(WAIT_UNTIL(port_pending(port), PATIENCE_MS));
         port_take(port);
     }
     uint64_t taken = xen_time() - start;
@@ -164,7 +164,7 @@ static void timer_op(void) {
     uint32_t port = timer_port();
     uint64_t deadline = xen_time() + 10 * MS;
     EXPECT_RESULT(set_timer_op(deadline), 0);
-    CHECK(WAIT_UNTIL(port_pending(port), 3000));
+    CHECK(WAIT_UNTIL(port_pending(port), PATIENCE_MS));
     CHECK(xen_time() + EARLY >= deadline);
     port_take(port);
     for (unsigned tries = 0;; tries++) {
@@ -336,7 +336,7 @@ static bool sleep_ends(void) {
 static void block_with_event(void) {
     uint32_t port = sleep_begins(false);
     EXPECT_RESULT(single(1, 0), 0);
-    CHECK(SPIN_UNTIL(port_pending(port), 1000));
+    CHECK(SPIN_UNTIL(port_pending(port), PATIENCE_MS));
     expect("upcall_pending", vcpu_info(0)->evtchn_upcall_pending, 1);
     long result = block();
     bool slept = sleep_ends();
@@ -420,7 +420,7 @@ static void local_apic_timer(void) {
     apic_write(APIC_LVT_TIMER, 0x40);
     apic_write(APIC_TIMER_COUNT, 1000000);
     interrupts_on();
-    bool came = SPIN_UNTIL(apic_ticks == 1, 2000);
+    bool came = SPIN_UNTIL(apic_ticks == 1, PATIENCE_MS);
     interrupts_off();
     CHECK(came);
 }

@@ -154,7 +154,7 @@ static void give_and_take(unsigned cpu) {
         progress->count[CONTINUED]++;
     }
     // Until the last event has been answered.
-    SPIN_UNTIL(pings_got == pings_sent, 10000);
+    SPIN_UNTIL(pings_got == pings_sent, PATIENCE_MS);
     interrupts_off();
 }
 
@@ -308,9 +308,9 @@ static void traffic(void) {
         }
     }
     if (!bad) {
-        CHECK(SPIN_UNTIL(cpus_finished == 1, 10000));
-        CHECK(SPIN_UNTIL(pongs_got == pings_sent, 10000));
-        CHECK(SPIN_UNTIL(deadline == 0, 10000));
+        CHECK(SPIN_UNTIL(cpus_finished == 1, PATIENCE_MS));
+        CHECK(SPIN_UNTIL(pongs_got == pings_sent, PATIENCE_MS));
+        CHECK(SPIN_UNTIL(deadline == 0, PATIENCE_MS));
     }
     interrupts_off();
     if (bad) {

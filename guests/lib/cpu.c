@@ -310,7 +310,7 @@ bool cpu_start(unsigned cpu, enum start_method method, void (*function)(unsigned
             return false;
         }
     }
-    return SPIN_UNTIL(starting.running, 2000);
+    return SPIN_UNTIL(starting.running, PATIENCE_MS);
 }
 
 void context_start(void* stack_end, void (*entry)(void)) {

@@ -212,7 +212,7 @@ void console_write(const char* text, size_t size) {
 
 bool console_drain(void) {
     struct xencons_interface* ring = console_ring();
-    return ring != NULL && WAIT_UNTIL(ACCESS(ring->out_cons) == ACCESS(ring->out_prod), 2000);
+    return ring != NULL && WAIT_UNTIL(ACCESS(ring->out_cons) == ACCESS(ring->out_prod), PATIENCE_MS);
 }
 
 void print(const char* fmt, ...) {
@@ -419,7 +419,7 @@ bool xenstore_send(const void* data, uint32_t size, uint32_t piece) {
     const char* from = data;
     while (size > 0) {
         uint32_t prod = ring->req_prod;
-        if (!WAIT_UNTIL(prod - ACCESS(ring->req_cons) < XENSTORE_RING_SIZE, 5000)) {
+        if (!WAIT_UNTIL(prod - ACCESS(ring->req_cons) < XENSTORE_RING_SIZE, PATIENCE_MS)) {
             return false;
         }
         uint32_t space = XENSTORE_RING_SIZE - (prod - ACCESS(ring->req_cons));
@@ -441,7 +441,7 @@ bool xenstore_receive(void* data, uint32_t size, uint32_t piece) {
     char* to = data;
     while (size > 0) {
         uint32_t cons = ring->rsp_cons;
-        if (!WAIT_UNTIL(ACCESS(ring->rsp_prod) != cons, 5000)) {
+        if (!WAIT_UNTIL(ACCESS(ring->rsp_prod) != cons, PATIENCE_MS)) {
             return false;
         }
         uint32_t n = ACCESS(ring->rsp_prod) - cons;

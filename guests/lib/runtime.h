@@ -69,6 +69,9 @@ uint64_t xen_time_of(unsigned cpu);
 uint64_t time_from(volatile struct vcpu_time_info* time);
 uint64_t tsc_after_ms(unsigned ms);  // for time limits, which must not depend on what is tested
 
+// For what must come: long, because a busy host may run nobody for a second.
+#define PATIENCE_MS 10000
+
 // Waits, yielding, until the condition holds; the value is whether it did.
 #define WAIT_UNTIL(condition, ms)                               \
     ({                                                          \

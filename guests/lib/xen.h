@@ -84,6 +84,21 @@ static inline long raw_hypercall(unsigned long ax, unsigned long a1, unsigned lo
     return call_stub(hypercall_page + 5, ax, a1, a2, a3, 0, 0);
 }
 
+// What a stop leaves in a call's registers is the call's, and the compiler's next push would keep
+// it: right after a call that may stop, in a guest whose memory must be the same without the stop.
+static inline __attribute__((always_inline)) long forget(long result) {
+#ifdef __x86_64__
+    asm volatile("xorl %%edi, %%edi; xorl %%esi, %%esi; xorl %%edx, %%edx" ::
+                     : "rdi", "rsi", "rdx", "memory");
+#else
+    asm volatile(
+        "xorl %%ebx, %%ebx; xorl %%ecx, %%ecx; xorl %%edx, %%edx; xorl %%esi, %%esi; "
+        "xorl %%edi, %%edi" ::
+            : "ebx", "ecx", "edx", "esi", "edi", "memory");
+#endif
+    return result;
+}
+
 #define ARG(x) ((unsigned long)(x))
 
 static inline long memory_op(unsigned long cmd, const void* arg) {

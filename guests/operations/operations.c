@@ -6,7 +6,7 @@
 //
 // When the operation is over it makes one more call, which can be told from all others (show).
 
-#include "test.h"
+#include "device_model.h"
 
 #define MOST_UNITS 512
 #define UNTOUCHED 77
@@ -16,21 +16,6 @@
 static unsigned units;
 static unsigned release;  // 0x40011 is 4.17
 static unsigned long gfns[MOST_UNITS + 8], others[MOST_UNITS + 8];
-
-// What a stop leaves in a call's registers is the call's, and the compiler's next push would keep
-// it: right after each call that may stop.
-static inline __attribute__((always_inline)) long forget(long result) {
-#ifdef __x86_64__
-    asm volatile("xorl %%edi, %%edi; xorl %%esi, %%esi; xorl %%edx, %%edx" ::
-                     : "rdi", "rsi", "rdx", "memory");
-#else
-    asm volatile(
-        "xorl %%ebx, %%ebx; xorl %%ecx, %%ecx; xorl %%edx, %%edx; xorl %%esi, %%esi; "
-        "xorl %%edi, %%edi" ::
-            : "ebx", "ecx", "edx", "esi", "edi", "memory");
-#endif
-    return result;
-}
 
 // ---- pages ------------------------------------------------------------------------------------
 
@@ -402,83 +387,6 @@ static void grant_swap(void) {
 
 // ---- what a device model asks for -------------------------------------------------------------
 
-#define HVMOP_modified_memory 7
-#define HVMOP_set_mem_type 8
-#define RAM_RO 1
-
-static unsigned type_of(unsigned long gfn) {
-    struct xen_hvm_get_mem_type arg = {.domid = DOMID_SELF, .mem_type = 0xeeee, .pfn = gfn};
-    NEED(hvm_op(HVMOP_get_mem_type, &arg));
-    return arg.mem_type;
-}
-
-static long dm_op(void* op, size_t size, void* more, size_t more_size) {
-    static struct xen_dm_op_buf buffers[2];
-    set_xen_guest_handle(buffers[0].h, op);
-    buffers[0].size = size;
-    set_xen_guest_handle(buffers[1].h, more);
-    buffers[1].size = more_size;
-    return forget(
-        hypercall(__HYPERVISOR_dm_op, DOMID_SELF, more == NULL ? 1 : 2, ARG(buffers), 0, 0));
-}
-
-// As devmodel.c has it: a structure of its own until 4.4, another until 4.8, and dm_op.
-static bool has_dm_op(void) {
-    return hypercall(__HYPERVISOR_dm_op, DOMID_SELF, 3, 0, 0, 0) == -E2BIG;
-}
-static long on_range(unsigned op, unsigned long from, unsigned count, unsigned type) {
-    long result;
-    if (has_dm_op()) {
-        static struct xen_dm_op arg;
-        static struct xen_dm_op_modified_memory_extent runs[3];
-        memset(&arg, 0, sizeof(arg));
-        if (op == HVMOP_set_mem_type) {
-            arg.op = XEN_DMOP_set_mem_type;
-            arg.u.set_mem_type.nr = count;
-            arg.u.set_mem_type.mem_type = (uint16_t)type;
-            arg.u.set_mem_type.first_pfn = from;
-            result = dm_op(&arg, sizeof(arg), NULL, 0);
-        } else {
-            for (unsigned i = 0; i < 3; i++) {
-                runs[i].nr = i == 2 ? count - 2 * (count / 3) : count / 3;
-                runs[i].first_pfn = from + i * (count / 3);
-            }
-            arg.op = XEN_DMOP_modified_memory;
-            arg.u.modified_memory.nr_extents = 3;
-            result = dm_op(&arg, sizeof(arg), runs, sizeof(runs));
-        }
-        memset(&arg, 0, sizeof(arg));
-        return result;
-    }
-    static union {
-        struct {
-            uint16_t domid, type;
-            uint32_t nr;
-            uint64_t first_pfn;
-        } now;
-        struct {
-            uint16_t domid, pad;
-            uint32_t type;
-            uint64_t first_pfn;
-            uint64_t nr;
-        } before;
-    } arg;
-    memset(&arg, 0, sizeof(arg));
-    arg.now.domid = DOMID_SELF;
-    if (release >= 0x40005) {
-        arg.now.type = (uint16_t)type;
-        arg.now.nr = count;
-        arg.now.first_pfn = from;
-    } else {
-        arg.before.type = type;
-        arg.before.nr = count;
-        arg.before.first_pfn = from;
-    }
-    result = forget(hvm_op(op, &arg));
-    memset(&arg, 0, sizeof(arg));
-    return result;
-}
-
 static void set_type(void) {
     unsigned long first = spare_gfn(units - 1);
     EXPECT_RESULT(on_range(HVMOP_set_mem_type, first, units, RAM_RO), 0);
@@ -623,7 +531,7 @@ static void parked(unsigned op, long change) {
     NEED(bind_virq(VIRQ_DEBUG, 0, &port));
     port_mask(port, false);
     apic_enable(x2apic_available());
-    if (!cpu_start(1, START_SIPI, other_vcpu, NULL) || !SPIN_UNTIL(up, 5000)) {
+    if (!cpu_start(1, START_SIPI, other_vcpu, NULL) || !SPIN_UNTIL(up, PATIENCE_MS)) {
         ERROR("vCPU 1 does not run");
     }
     long before = pages();
@@ -652,14 +560,14 @@ static void parked(unsigned op, long change) {
     expect("pages while it is parked", (unsigned long)pages(), (unsigned long)others_before);
     show(2);
     go = true;
-    CHECK(SPIN_UNTIL(task == DONE, 20000));
+    CHECK(SPIN_UNTIL(task == DONE, PATIENCE_MS));
     expect_result("the task's result", task_result, (long)units);
     expect("its vCPU", task_cpu, 1);
     expect_pages(before, change - 2 * MARK_UNITS);
     for (unsigned i = 0; i < units && op == XENMEM_populate_physmap; i++) {
         expect_fresh(page_of(0, i));
     }
-    CHECK(SPIN_UNTIL(cpus_finished == 1, 5000));
+    CHECK(SPIN_UNTIL(cpus_finished == 1, PATIENCE_MS));
 }
 static void parked_decrease(void) {
     parked(XENMEM_decrease_reservation, -(long)units);

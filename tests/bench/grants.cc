@@ -1,7 +1,8 @@
 // What a grant copy costs beside the copy: lists of 512 whole pages through the dispatcher, as a
 // guest's call brings them, alternate with memcpy of the same pages. In process: neither side has
 // an exit. Hot: 32 pages on each side, again and again, by 32 references or by one for each element
-// of the list. Cold: no page comes twice within 96 MiB.
+// of the list; or 512 pages on each side, each by a reference of its own, which is what a backend's
+// list names. Cold: no page comes twice within 96 MiB.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -54,10 +55,12 @@ DomainConfig config() {
 
 enum class Kind { kCopy, kMemcpy, kMemcpyAgain };
 
+// How many pages come again, and by how many references.
+enum class Pages { kHot, kHotManyRefs, kOnceInAList, kCold };
+
 struct Case {
     const char* name;
-    bool cold;
-    bool many_refs;       // no reference comes twice in a list
+    Pages pages;
     std::uint16_t flags;  // which side is a grant
     std::uint32_t version;
     Limit limit;
@@ -73,8 +76,10 @@ class Bench {
     }
 
     bool run(const Case& c, unsigned rounds, bool verdict) {
+        const bool cold = c.pages == Pages::kCold;
+        const unsigned blocks = cold ? 4 : 12;
         // Frames as a guest with so many grants has them, where it sees them.
-        for (std::uint32_t frame = 0; frame < (c.cold ? 64u : 8u); ++frame) {
+        for (std::uint32_t frame = 0; frame < (cold ? 64u : 8u); ++frame) {
             if (!domain_.grants().place_frame(frame, kTable + frame)) return false;
         }
         if (!domain_.grants().set_version(c.version)) return false;
@@ -86,8 +91,8 @@ class Bench {
             for (const Kind kind : order) {
                 prepare(c);
                 Times sum;
-                for (unsigned block = 0; block < (c.cold ? 4u : 12u); ++block) {
-                    if (block != 0 && c.cold) prepare(c);
+                for (unsigned block = 0; block < blocks; ++block) {
+                    if (block != 0 && cold) prepare(c);
                     const Times begin = now();
                     if (kind == Kind::kCopy) {
                         if (!by_grants()) return false;
@@ -112,8 +117,8 @@ class Bench {
                .limit = c.limit,
                .verdict = verdict});
         std::printf("    %.0f ns per page, memcpy %.0f\n",
-                    median(of(copies, Clock::kCpu)) / (c.cold ? 4 : 12) / kBatch,
-                    median(of(plain, Clock::kCpu)) / (c.cold ? 4 : 12) / kBatch);
+                    median(of(copies, Clock::kCpu)) / blocks / kBatch,
+                    median(of(plain, Clock::kCpu)) / blocks / kBatch);
         return true;
     }
 
@@ -122,13 +127,16 @@ class Bench {
 
     // The list, and the entries that it names.
     void prepare(const Case& c) {
-        if (c.cold) next_ = (next_ + kBatch) % kSetPages;
+        const bool cold = c.pages == Pages::kCold;
+        if (cold) next_ = (next_ + kBatch) % kSetPages;
+        const std::uint64_t again = c.pages == Pages::kOnceInAList ? kBatch : kHotPages;
         for (std::uint32_t i = 0; i < kBatch; ++i) {
-            const std::uint64_t n = c.cold ? (next_ + i) % kSetPages : i % kHotPages;
+            const std::uint64_t n = cold ? (next_ + i) % kSetPages : i % again;
             from_[i] = kSources + n;
             to_[i] = kDests + n;
             const bool source = (c.flags & GNTCOPY_source_gref) != 0;
-            const auto ref = static_cast<std::uint32_t>(kFirstRef + (c.many_refs ? i : n));
+            const auto ref =
+                static_cast<std::uint32_t>(kFirstRef + (c.pages == Pages::kHotManyRefs ? i : n));
             give(c.version, ref, source ? from_[i] : to_[i]);
             list_[i] = {.source_u = source ? ref : from_[i],
                         .source_domid = DOMID_SELF,
@@ -181,14 +189,17 @@ class Bench {
 
 constexpr Limit kHot = {1.12, 1.30}, kCold = {1.04, 1.15};
 constexpr Case kCases[] = {
-    {"grant copy, from a grant, hot, over memcpy", false, false, GNTCOPY_source_gref, 1, kHot},
-    {"grant copy, to a grant, hot, over memcpy", false, false, GNTCOPY_dest_gref, 1, kHot},
-    {"grant copy, version 2, hot, over memcpy", false, false, GNTCOPY_source_gref, 2, kHot},
-    {"the same from 512 grants, hot, over memcpy", false, true, GNTCOPY_source_gref, 1, kHot},
-    {"the same to 512 grants, hot, over memcpy", false, true, GNTCOPY_dest_gref, 1, kHot},
-    {"grant copy, from a grant, cold, over memcpy", true, false, GNTCOPY_source_gref, 1, kCold},
-    {"grant copy, to a grant, cold, over memcpy", true, false, GNTCOPY_dest_gref, 1, kCold},
-    {"grant copy, version 2, cold, over memcpy", true, false, GNTCOPY_source_gref, 2, kCold},
+    {"grant copy, from a grant, hot, over memcpy", Pages::kHot, GNTCOPY_source_gref, 1, kHot},
+    {"grant copy, to a grant, hot, over memcpy", Pages::kHot, GNTCOPY_dest_gref, 1, kHot},
+    {"grant copy, version 2, hot, over memcpy", Pages::kHot, GNTCOPY_source_gref, 2, kHot},
+    {"from 512 grants of 512 pages, over memcpy", Pages::kOnceInAList, GNTCOPY_source_gref, 1,
+     kHot},
+    {"to 512 grants of 512 pages, over memcpy", Pages::kOnceInAList, GNTCOPY_dest_gref, 1, kHot},
+    {"from 512 grants of 32 pages, over memcpy", Pages::kHotManyRefs, GNTCOPY_source_gref, 1, kHot},
+    {"to 512 grants of 32 pages, over memcpy", Pages::kHotManyRefs, GNTCOPY_dest_gref, 1, kHot},
+    {"grant copy, from a grant, cold, over memcpy", Pages::kCold, GNTCOPY_source_gref, 1, kCold},
+    {"grant copy, to a grant, cold, over memcpy", Pages::kCold, GNTCOPY_dest_gref, 1, kCold},
+    {"grant copy, version 2, cold, over memcpy", Pages::kCold, GNTCOPY_source_gref, 2, kCold},
 };
 
 }  // namespace

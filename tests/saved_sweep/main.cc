@@ -4,15 +4,15 @@
 // both files. What it then has in its memory, its registers and its domain's state is what the
 // guest has that nobody stopped.
 //
-//   saved_sweep [--guests DIR] [--transport portable|kvm-xen|all] [--only TEXT] [--jobs N] sweep
-//   saved_sweep ... traffic
+//   saved_sweep [OPTION]... sweep
+//   saved_sweep [OPTION]... traffic
 //
 //   traffic      a guest that is never idle (guests/conformance/traffic.c) is saved and restored
-//   200
-//                times, each time after it has gone on with all that it does
+//                200 times, each time after it has gone on with all that it does
 //   --guests     the images (default: the folder guests beside the folder of this program)
-//   --transport  on which it runs, in turn (default all: those that this host has)
+//   --transport  portable, kvm-xen or all (the default): on which it runs, in turn
 //   --only       those runs whose name has this in it
+//   --brief      a quarter of the stops and of the parked tasks, for a slow host
 //   --jobs       how many processes at once (default: a processor's each)
 //
 // XENOLITH_LONG=yes: under every profile; traffic, ten times as often. Exit status 4: there is no
@@ -56,6 +56,7 @@ struct Options {
     std::string guests;
     std::vector<TransportChoice> transports;
     std::string only;
+    bool brief = false;
     unsigned jobs = 1;
     bool longer = false;
 };
@@ -77,9 +78,11 @@ void differs(const std::string& where, const std::string& what) {
 
 // ---- what is swept ------------------------------------------------------------------------------
 
+constexpr unsigned kUnits = 40, kBriefUnits = 10;
+
 struct Operation {
     const char* name;
-    unsigned units;
+    unsigned units;  // as many stops, where it is kUnits; else one at each look that there is
     bool (*exists)(const Era& era);
     bool device_model = false;
     std::uint32_t event_channels = 0;  // 0: as it is
@@ -88,23 +91,23 @@ struct Operation {
 constexpr auto always = [](const Era&) { return true; };
 
 constexpr Operation kOperations[] = {
-    {"decrease", 40, always},
-    {"decrease_short", 40, always},
-    {"decrease_pairs", 40, always},
-    {"populate", 40, always},
-    {"increase", 40, always},
-    {"range", 40, [](const Era& e) { return e.has_range(); }},
-    {"range_down", 40, [](const Era& e) { return e.has_range(); }},
-    {"batch", 40, [](const Era& e) { return e.has_batch(); }},
+    {"decrease", kUnits, always},
+    {"decrease_short", kUnits, always},
+    {"decrease_pairs", kUnits, always},
+    {"populate", kUnits, always},
+    {"increase", kUnits, always},
+    {"range", kUnits, [](const Era& e) { return e.has_range(); }},
+    {"range_down", kUnits, [](const Era& e) { return e.has_range(); }},
+    {"batch", kUnits, [](const Era& e) { return e.has_batch(); }},
     {"reset", 0, [](const Era& e) { return e.reset_continues(); }, false, 4095},
-    {"grant_copy", 40, [](const Era& e) { return e.grants_continue(); }},
-    {"grant_map", 40, [](const Era& e) { return e.has_grant_maps(); }},
+    {"grant_copy", kUnits, [](const Era& e) { return e.grants_continue(); }},
+    {"grant_map", kUnits, [](const Era& e) { return e.has_grant_maps(); }},
     {"grant_unmap", 512, [](const Era& e) { return e.has_grant_maps(); }},
-    {"grant_swap", 40, [](const Era& e) { return e.has_grant_swap(); }},
+    {"grant_swap", kUnits, [](const Era& e) { return e.has_grant_swap(); }},
     {"set_type", 2560, [](const Era& e) { return e.hvm_memory() != Era::HvmMemory::kWhole; }, true},
     {"modified", 2560, [](const Era& e) { return e.hvm_memory() != Era::HvmMemory::kWhole; }, true},
-    {"multicall", 40, [](const Era& e) { return e.has_multicall(); }},
-    {"in_multicall", 40, [](const Era& e) { return e.has_multicall(); }},
+    {"multicall", kUnits, [](const Era& e) { return e.has_multicall(); }},
+    {"in_multicall", kUnits, [](const Era& e) { return e.has_multicall(); }},
 };
 
 // One dialect of each: how far an operation is stands in 6 bits' distance or in 4, in the register
@@ -188,8 +191,9 @@ VmConfig config_of(const Sweep& sweep) {
     // Where it is stopped before each page, as many as of the others.
     const bool by_pages =
         sweep.operation.device_model && era.hvm_memory() == Era::HvmMemory::kStruct;
-    config.cmdline = std::string("op=") + sweep.operation.name +
-                     " units=" + std::to_string(by_pages ? 40 : sweep.operation.units);
+    unsigned units = by_pages ? kUnits : sweep.operation.units;
+    if (units == kUnits && g_options.brief) units = kBriefUnits;
+    config.cmdline = std::string("op=") + sweep.operation.name + " units=" + std::to_string(units);
     config.cmdline += words_for(era);
     if (sweep.operation.device_model) {
         config.privileges = vmm::config::PrivilegeChoice::kDeviceModel;
@@ -472,10 +476,11 @@ void park_one(const Parking& parking) {
 
 std::vector<Parking> all_parkings() {
     std::vector<Parking> all;
+    const unsigned step = g_options.longer ? 1 : g_options.brief ? 11 : 3;
     for (const Dialect& dialect : std::span(kDialects).first(2)) {
         for (const char* const operation : {"parked_decrease", "parked_populate"}) {
             for (const bool wide : {true, false}) {
-                for (unsigned unit = 1; unit < kParkedUnits; unit += g_options.longer ? 1 : 3) {
+                for (unsigned unit = 1; unit < kParkedUnits; unit += step) {
                     const Parking parking{operation, dialect, wide, unit};
                     if (parking.name().find(g_options.only) != std::string::npos) {
                         all.push_back(parking);
@@ -754,6 +759,8 @@ int main_of(int argc, char** argv) {
             transport = value();
         } else if (word == "--only") {
             g_options.only = value();
+        } else if (word == "--brief") {
+            g_options.brief = true;
         } else if (word == "--jobs") {
             g_options.jobs = static_cast<unsigned>(std::atoi(value().c_str()));
         } else {
