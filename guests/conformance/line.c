@@ -2,6 +2,7 @@
 // the I/O APIC and through the PIC. The line is asserted while vCPU 0's upcall_pending is set.
 // Only HVM guests have these controllers (upcall.c has what such a value does to a PVH guest).
 
+#include "ioapic.h"
 #include "test.h"
 
 #define LINE_VECTOR 0x61
@@ -11,10 +12,6 @@
 #define PIC_BASE 0x48
 #define GSI 20
 #define PIC_IRQ 5
-
-#define EDGE 0
-#define LEVEL 0x8000
-#define MASKED 0x10000
 
 static volatile unsigned entered;  // times that the line's vector came in
 static volatile unsigned other;    // the same of OTHER_VECTOR
@@ -28,33 +25,6 @@ static volatile unsigned alarms, alarms_before_pic;
 static uint32_t port, second_port;
 
 // ---- the controllers ----------------------------------------------------------------------------
-
-static volatile uint32_t* ioapic_registers(void) {
-    static volatile uint32_t* base;
-    if (base == NULL) {
-        base = map_alias(0xfec00000);
-    }
-    if (base == NULL) {
-        base = (volatile uint32_t*)0xfec00000ul;
-    }
-    return base;
-}
-
-static void ioapic_write(unsigned index, uint32_t value) {
-    ioapic_registers()[0] = index;
-    ioapic_registers()[4] = value;
-}
-
-static uint32_t ioapic_read(unsigned index) {
-    ioapic_registers()[0] = index;
-    return ioapic_registers()[4];
-}
-
-// The pin's interrupts go to vCPU 0.
-static void pin(unsigned gsi, uint32_t vector_and_flags) {
-    ioapic_write(0x11 + 2 * gsi, 0);
-    ioapic_write(0x10 + 2 * gsi, vector_and_flags);
-}
 
 static void pic_setup(uint8_t mask, bool level) {
     out8(0x20, 0x11);

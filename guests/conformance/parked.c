@@ -514,7 +514,8 @@ static void on_other_vcpu(void) {
     take_back();
     long before = pages();
     apic_enable(x2apic_available());
-    if (!ap_runs && (!cpu_start(1, START_SIPI, ap_work, NULL) || !SPIN_UNTIL(ap_runs, PATIENCE_MS))) {
+    if (!ap_runs &&
+        (!cpu_start(1, START_SIPI, ap_work, NULL) || !SPIN_UNTIL(ap_runs, PATIENCE_MS))) {
         ERROR("vCPU 1 does not run");
     }
     for (unsigned round = 0; round < 4; round++) {

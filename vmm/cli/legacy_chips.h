@@ -24,7 +24,11 @@ inline constexpr unsigned kIoapicPins = xenshim::abi::kIoapicPins;
 
 class LegacyChips {
   public:
-    LegacyChips(Machine& machine, xenshim::XenPlatform& platform, EventLoop& loop);
+    // `at_rest`: whether the guest is being saved while the loop runs on. A tick that comes then is
+    // taken when that is over: it would be in what is saved already, or be counted as taken and in
+    // nothing that is saved. When it is over the loop has to be woken.
+    LegacyChips(Machine& machine, xenshim::XenPlatform& platform, EventLoop& loop,
+                std::function<bool()> at_rest);
     LegacyChips(const LegacyChips&) = delete;
     LegacyChips& operator=(const LegacyChips&) = delete;
 

@@ -480,7 +480,8 @@ Result<void> VmImpl::introduce_backends() {
 
 void VmImpl::make_devices() {
     if (is_hvm()) {
-        legacy_ = std::make_unique<LegacyChips>(*machine_, *platform_, loop_);
+        legacy_ = std::make_unique<LegacyChips>(*machine_, *platform_, loop_,
+                                                [this] { return at_rest_.load(); });
     } else {
         machine_->pio().add(absent_pit_);
     }
