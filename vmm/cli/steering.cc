@@ -275,11 +275,16 @@ void Steering::stop_guest() {
     machine_.pause();
 }
 
-void Steering::let_guest_go() {
+void Steering::stood_still() {
     if (stopped_at_ns_) {
-        platform_.domain().delay_watchdogs(machine_.system_time_ns() - *stopped_at_ns_);
+        const std::uint64_t now = machine_.system_time_ns();
+        platform_.domain().delay_watchdogs(now - std::min(now, *stopped_at_ns_));
     }
     stopped_at_ns_.reset();
+}
+
+void Steering::let_guest_go() {
+    stood_still();
     machine_.resume();
 }
 

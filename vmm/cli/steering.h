@@ -69,6 +69,10 @@ class Steering {
     Steering(Machine& machine, xenshim::XenPlatform& platform, VmFacts facts, Save save,
              Migrate migrate, Asking asking);
 
+    // The guest, which does not run yet, stands still since its clock showed this (ns).
+    void stands_since(std::uint64_t system_ns) { stopped_at_ns_ = system_ns; }
+    // It goes on: its watchdogs get back the time for which it stood still.
+    void stood_still();
     // Answers every call that waits.
     void serve(ControlPoint& point);
     // Answers the call that waits for the guest, when the guest has done it or has had its time.

@@ -186,10 +186,11 @@ class VmImpl final : public Vm {
     std::unique_ptr<devices::platform::AcpiSleep> acpi_sleep_;
     devices::platform::AbsentPit absent_pit_;
     std::unique_ptr<VmState> state_;
-    std::unique_ptr<MemoryFill> fill_;    // of a guest that was restored
-    std::atomic<bool> end_asked_{false};  // the operator wants the guest to end
-    bool saved_ = false;                  // and goes on from there, not here
-    bool moved_ = false;                  // likewise
+    std::unique_ptr<MemoryFill> fill_;              // of a guest that was restored
+    std::optional<std::uint64_t> stands_since_ns_;  // the same
+    std::atomic<bool> end_asked_{false};            // the operator wants the guest to end
+    bool saved_ = false;                            // and goes on from there, not here
+    bool moved_ = false;                            // likewise
     // While it is sent and until it is known where it goes on, the backends leave its rings alone.
     std::atomic<bool> at_rest_{false};
     struct Departure {
@@ -545,7 +546,11 @@ Result<void> VmImpl::restore(SavedVm& saved) {
     // The guest's clock goes on from where it stood: of the time in between it learns by its wall
     // clock alone.
     TRY(state_->restore(saved.parts(), saved.name(), 0));
-    if (state_->begun_anew()) tell_ports();  // the first ones again, whatever it made of them
+    if (state_->begun_anew()) {
+        tell_ports();  // the first ones again, whatever it made of them
+    } else {
+        stands_since_ns_ = state_->stands_since_ns();
+    }
     TRY(platform_->set_wall_clock());
     if (config_.name != saved.config().name) {
         namespace store = xenshim::xenstore;
@@ -760,6 +765,8 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
         },
         {.request = *request_, .loop = loop_});
     if (control.point != nullptr) control.point->serve_on(loop_);
+    if (stands_since_ns_) steering.stands_since(*stands_since_ns_);
+    if (!control.paused) steering.stood_still();
     loop_.start();
     TRY(machine_->start(*platform_,
                         control.paused ? Machine::StartAs::kPaused : Machine::StartAs::kRunning));
