@@ -565,8 +565,8 @@ Result<void> VmImpl::restore(SavedVm& saved) {
     return {};
 }
 
-// Everything of the guest, which stands still.
-Result<migration::format::End> VmImpl::write(migration::format::Writer& writer) {
+// Everything of the guest, which stands still. It is not lost for want of memory.
+Result<migration::format::End> VmImpl::write(migration::format::Writer& writer) try {
     namespace format = migration::format;
     std::vector<format::KindToWrite> kinds = state_->kinds();
     kinds.push_back({.section = config::ConfigState::kSection});
@@ -591,6 +591,8 @@ Result<migration::format::End> VmImpl::write(migration::format::Writer& writer) 
              .next_data = format::data_of_memfd(region.fd, region.pages * kPageSize)}));
     }
     return writer.finish();
+} catch (const std::bad_alloc&) {
+    return host_error("there is not enough memory to write it");
 }
 
 Result<SaveReport> VmImpl::save(const std::string& path, AfterSave after) {
