@@ -121,7 +121,10 @@ Result<ExitStatus> run_vm(config::VmConfig config, SavedVm* saved, bool paused,
         auto vm = saved != nullptr ? TRY(Vm::restore(*saved, config, console, trace.get()))
                                    : TRY(Vm::create(config, console, trace.get()));
         saved = nullptr;
-        if (hand_over.take) TRY(hand_over.take(signals.get()));
+        if (hand_over.take) {
+            TRY(vm->stand_by());
+            TRY(hand_over.take(signals.get()));
+        }
         // What the file held is kept until there is a guest to write it anew.
         if (console_file && !begun) {
             [[maybe_unused]] const int cut = ::ftruncate(console_file.get(), 0);

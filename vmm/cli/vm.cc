@@ -132,6 +132,7 @@ class VmImpl final : public Vm {
     Result<void> boot();
     // One that was saved. `saved` stays as long as this does.
     Result<void> restore(SavedVm& saved);
+    Result<void> stand_by() override;
     Result<RunEnd> run(const RunControl& control) override;
     Result<SaveReport> save(const std::string& path, AfterSave after) override;
     Machine& machine() override { return *machine_; }
@@ -189,6 +190,7 @@ class VmImpl final : public Vm {
     std::unique_ptr<MemoryFill> fill_;              // of a guest that was restored
     std::optional<std::uint64_t> stands_since_ns_;  // the same
     std::atomic<bool> end_asked_{false};            // the operator wants the guest to end
+    bool standing_by_ = false;                      // the machine's threads are there, parked
     bool saved_ = false;                            // and goes on from there, not here
     bool moved_ = false;                            // likewise
     // While it is sent and until it is known where it goes on, the backends leave its rings alone.
@@ -755,6 +757,15 @@ VmFacts VmImpl::facts() const {
             .memory_bytes = config_.memory_bytes};
 }
 
+Result<void> VmImpl::stand_by() {
+    TRY(loop_.prepare());
+    TRY(machine_->start(*platform_, Machine::StartAs::kPaused));
+    standing_by_ = true;
+    if (!machine_->stopping()) return {};
+    const StopCause cause = machine_->join();
+    return Failure{cause.error.value_or(Error{Fault::kInternal, "the guest has ended already"})};
+}
+
 Result<RunEnd> VmImpl::run(const RunControl& control) {
     using Clock = std::chrono::steady_clock;
     constexpr std::chrono::milliseconds kHousekeeping{250};
@@ -769,9 +780,14 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
     if (control.point != nullptr) control.point->serve_on(loop_);
     if (stands_since_ns_) steering.stands_since(*stands_since_ns_);
     if (!control.paused) steering.stood_still();
+    TRY(loop_.prepare());
     loop_.start();
-    TRY(machine_->start(*platform_,
-                        control.paused ? Machine::StartAs::kPaused : Machine::StartAs::kRunning));
+    if (!standing_by_) {
+        TRY(machine_->start(
+            *platform_, control.paused ? Machine::StartAs::kPaused : Machine::StartAs::kRunning));
+    } else if (!control.paused) {
+        machine_->resume();
+    }
     if (control.paused && control.stands_still) control.stands_still();
     auto next_round = Clock::now() + kHousekeeping;
     while (!machine_->stopping()) {

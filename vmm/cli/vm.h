@@ -60,6 +60,9 @@ struct RunControl {
 class Vm {
   public:
     virtual ~Vm() = default;
+    // Makes all that running needs, so that nothing of it is left to fail; no vCPU runs yet. For
+    // a guest that is promised to be taken over; run() does it otherwise.
+    virtual Result<void> stand_by() = 0;
     // Runs the guest until it ends or is ended. The console is drained before this returns.
     virtual Result<RunEnd> run(const RunControl& control) = 0;
 
