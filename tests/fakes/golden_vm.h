@@ -24,7 +24,7 @@ struct GoldenPart {
 };
 
 // A PVH guest of two vCPUs, in the order in which the program writes it.
-inline constexpr GoldenPart kGoldenParts[] = {{"vm.config"},
+inline constexpr GoldenPart kGoldenParts[] = {{"vm.config", 2},
                                               {"vm.memory"},
                                               {"vm.call_sites"},
                                               {"xen.legacy_quirks"},

@@ -116,6 +116,7 @@ Result<ExitStatus> run_vm(config::VmConfig config, SavedVm* saved, bool paused,
     std::unique_ptr<xenshim::trace::Writer> trace;
     if (!trace_file.empty()) trace = TRY(xenshim::trace::Writer::create(trace_file));
     const Fd signals = TRY(take_signals());
+    const bool restored = saved != nullptr;
     bool begun = false;
     for (;;) {
         auto vm = saved != nullptr ? TRY(Vm::restore(*saved, config, console, trace.get()))
@@ -138,6 +139,12 @@ Result<ExitStatus> run_vm(config::VmConfig config, SavedVm* saved, bool paused,
                                         .before_move = hand_over.settle}));
         paused = false;
         if (!restarts(config, end.kind)) return status_of(end.kind);
+        if (restored) {
+            if (const auto files = check_boot_files(config); !files) {
+                log_warn("run", "the guest does not restart: %s", files.error().what.c_str());
+                return status_of(end.kind);
+            }
+        }
         log_info("run", "the guest restarts");
     }
 }

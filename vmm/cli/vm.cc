@@ -23,6 +23,7 @@
 #include "devices/pv/xenstore_service.h"
 #include "migration/driver.h"
 #include "migration/format/atomic_file.h"
+#include "migration/format/checksum.h"
 #include "migration/format/writer.h"
 #include "vmm/base/log.h"
 #include "vmm/boot/acpi/acpi.h"
@@ -63,6 +64,7 @@ struct Files {
     boot::Image kernel;
     std::vector<boot::Bytes> module_bytes;
     std::vector<boot::Module> modules;
+    std::vector<std::uint64_t> sums;
 };
 
 Result<Files> read_files(const VmConfig& config) {
@@ -78,6 +80,10 @@ Result<Files> read_files(const VmConfig& config) {
         files.modules.push_back({.name = wanted[i].file,
                                  .bytes = files.module_bytes[i].view(),
                                  .cmdline = wanted[i].cmdline});
+    }
+    files.sums.push_back(migration::format::checksum(files.kernel.elf.view()));
+    for (const boot::Bytes& module : files.module_bytes) {
+        files.sums.push_back(migration::format::checksum(module.view()));
     }
     return files;
 }
@@ -506,6 +512,7 @@ Result<void> VmImpl::boot() {
     }
     // Everything that the user may have got wrong comes before anything that the host may lack.
     const Files files = TRY(read_files(config_));
+    config_.boot_sums = files.sums;
     if (!config_.cpu.empty()) cpu_ = TRY(read_cpu(config_.cpu));
     const auto kvm = TRY(kvm::Kvm::open());
     if (cpu_) TRY(check_cpu(kvm, config_.cpu, *cpu_));
@@ -840,6 +847,12 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
 }
 
 }  // namespace
+
+Result<void> check_boot_files(const VmConfig& config) {
+    if (TRY(read_files(config)).sums == config.boot_sums) return {};
+    return user_error("the files of its boot (" + config.image() +
+                      ", ramdisk, modules) are not those here");
+}
 
 Result<std::unique_ptr<Vm>> Vm::create(const VmConfig& config, const ConsoleFds& console,
                                        xenshim::trace::Writer* trace) {

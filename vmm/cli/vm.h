@@ -57,6 +57,10 @@ struct RunControl {
     std::function<void()> stands_still = {};
 };
 
+// Whether a guest that was restored can restart here: what it was booted from stands under the
+// same names.
+Result<void> check_boot_files(const config::VmConfig& config);
+
 class Vm {
   public:
     virtual ~Vm() = default;

@@ -55,7 +55,8 @@ ConfigState config_state(const VmConfig& vm) {
                     .ramdisk = vm.ramdisk,
                     .modules = {},
                     .cmdline = vm.cmdline,
-                    .cpu = vm.cpu};
+                    .cpu = vm.cpu,
+                    .boot_sums = vm.boot_sums};
     for (const BootModule& module : vm.modules) {
         out.modules.push_back({.file = module.file, .cmdline = module.cmdline});
     }
@@ -108,6 +109,7 @@ Expected<VmConfig, std::string> config_of(const ProfileState& profile, const Con
     out.ramdisk = config.ramdisk;
     out.cmdline = config.cmdline;
     out.cpu = config.cpu;
+    out.boot_sums = config.boot_sums;
     for (const BootModuleState& module : config.modules) {
         TRY(without_nul("modules.file", module.file));
         TRY(without_nul("modules.cmdline", module.cmdline));
