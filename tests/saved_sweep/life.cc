@@ -136,7 +136,8 @@ void leave_out_time(format::Record& record, bool is_64bit) {
         change<xenshim::DomainState>(record, [](auto& state) {
             state.incarnation = 0;
             for (auto& vcpu : state.vcpus) {
-                vcpu.runstate = {};
+                vcpu.runstate.since_ns = 0;
+                vcpu.runstate.time_ns = {};
             }
         });
     } else if (record.name == xenshim::SharedInfoState::kSection.name) {
