@@ -354,6 +354,9 @@ Result<void> VmImpl::make_platform(const kvm::Kvm& kvm, const kvm::FlatState& st
             *machine_, std::move(platform),
             static_cast<std::uint32_t>(kvm.check(kvm::Cap::kXenHvm)));
     } else {
+        if (const auto fits = call_sites_.check_portable(); !fits) {
+            return user_error(config_.name + ": " + fits.error());
+        }
         platform_ = std::make_unique<xenshim::PortableTransport>(*machine_, std::move(platform));
     }
     log_info("boot", "transport %s, profile %s", std::string(platform_->name()).c_str(),
@@ -584,7 +587,8 @@ Result<migration::format::End> VmImpl::write(migration::format::Writer& writer) 
     TRY(writer.start(id_, epoch_, config::profile_state(config_), kinds));
     TRY(writer.record(config::config_state(config_)));
     TRY(writer.record(layout_));
-    config::CallSitesState sites;
+    config::CallSitesState sites{
+        .sites = {}, .unknown = platform_->unknown_call_site().value_or(call_sites_.unknown)};
     for (const auto& site : platform_->call_sites()) {
         sites.sites.push_back({.gpa = site.at.value, .vmcall = site.vmcall});
     }

@@ -170,6 +170,11 @@ std::vector<InlineCallSite> XenPlatform::call_sites() const {
     return sites;
 }
 
+std::optional<std::uint64_t> XenPlatform::unknown_call_site() const {
+    const std::scoped_lock lock(sites_mutex_);
+    return unknown_;
+}
+
 void XenPlatform::look_at_call_site(PerVcpu& vcpu) {
     auto& kvm = vcpu.thread.vcpu();
     const vmm::Gva at{linear_rip(kvm)};
@@ -184,6 +189,7 @@ void XenPlatform::look_at_call_site(PerVcpu& vcpu) {
         vmm::log_guest("hypercall",
                        "the instruction at 0x%llx could not be made to trap on another host",
                        static_cast<unsigned long long>(at.value));
+        unknown_ = at.value;
         return;
     }
     const auto is_it = [&](const InlineCallSite& site) { return site.at.value == gpa->value; };

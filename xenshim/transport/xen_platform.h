@@ -50,6 +50,8 @@ class XenPlatform : public vmm::Platform, protected Ports {
     virtual std::string_view name() const = 0;
     // All that are known by now. While no vCPU runs.
     std::vector<InlineCallSite> call_sites() const;
+    // The linear address of one that was met and cannot be among them.
+    std::optional<std::uint64_t> unknown_call_site() const;
     static constexpr std::size_t kMostCallSites = 1024;
 
     // How many hypercalls were stopped before their end. After the vCPUs' threads have ended.
@@ -277,7 +279,8 @@ class XenPlatform : public vmm::Platform, protected Ports {
     Pic pic_;
     CallbackWire callback_wire_;
     unsigned reclaim_rounds_ = 0;
-    mutable std::mutex sites_mutex_;      // guards learnt_
+    mutable std::mutex sites_mutex_;  // guards what follows
+    std::optional<std::uint64_t> unknown_;
     std::vector<InlineCallSite> learnt_;  // besides those of the configuration
 };
 

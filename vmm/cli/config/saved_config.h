@@ -155,19 +155,25 @@ struct CallSiteState {
 };
 
 struct CallSitesState {
-    static constexpr saved::Section kSection{"vm.call_sites", 1};
+    static constexpr saved::Section kSection{"vm.call_sites", 2};
 
     std::vector<CallSiteState> sites;
+    // The linear address of one that was met and could not be noted (it crosses a page, or there
+    // are too many); 0: none.
+    std::uint64_t unknown = 0;
 
     bool operator==(const CallSitesState&) const = default;
 
     static constexpr auto fields(auto& self) {
-        auto& [sites] = self;
-        return std::tuple{saved::field(1, "sites", sites)};
+        auto& [sites, unknown] = self;
+        return std::tuple{saved::field(1, "sites", sites),
+                          saved::field(2, "unknown", unknown, saved::Since{2})};
     }
 
     static constexpr std::size_t kMost = 1024;
     Expected<void, std::string> check() const;
+    // Whether the guest can run where each of them has to be made to trap.
+    Expected<void, std::string> check_portable() const;
 };
 
 ProfileState profile_state(const VmConfig& vm);

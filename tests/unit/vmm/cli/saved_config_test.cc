@@ -117,7 +117,8 @@ TEST(SavedConfig, MemoryAndCallSitesComeBack) {
     const MemoryLayoutState layout{.regions = {{0, 0x8000}, {0xfc000, 9}, {0x100000, 0x40}}};
     fakes::expect_saved(layout, "vm.memory");
     EXPECT_TRUE(layout.check(256 * kMiB));
-    const CallSitesState sites{.sites = {{0x1000123, true}, {0x1000130, false}}};
+    const CallSitesState sites{.sites = {{0x1000123, true}, {0x1000130, false}},
+                               .unknown = 0xffffffff81000ffe};
     fakes::expect_saved(sites, "vm.call_sites");
     EXPECT_TRUE(sites.check());
 }
@@ -142,6 +143,10 @@ TEST(SavedConfig, MemoryThatNoMachineHasIsRefused) {
         EXPECT_TRUE(good.error().starts_with("regions")) << good.error();
     }
     EXPECT_FALSE(CallSitesState{.sites = std::vector<CallSiteState>(1025)}.check());
+    EXPECT_TRUE((CallSitesState{.sites = {{0x1000123, true}}}.check_portable()));
+    const auto portable = CallSitesState{.sites = {}, .unknown = 0x81000ffe}.check_portable();
+    ASSERT_FALSE(portable);
+    EXPECT_NE(portable.error().find("0x81000ffe"), std::string::npos);
 }
 
 }  // namespace
