@@ -152,8 +152,14 @@ class XenPlatform : public vmm::Platform, protected Ports {
         PerVcpu(vmm::Machine& machine, unsigned index, const PreemptPolicy& preempt)
             : thread(machine.vcpu(index)),
               access(machine.memory().guest(), thread.vcpu()),
-              preemption(thread.requests(), preempt, Preemption::steady_ns,
-                         ~std::uint32_t{vmm::kWakeRequest}) {}
+              preemption(thread.requests(), preempt) {}
+        // What a long call is left for: not a wake of one that sleeps, nor, as on Xen, what cannot
+        // be delivered because the guest takes no interrupts.
+        void choose_heeded() {
+            constexpr std::uint32_t kInterrupts = vmm::kUpcallRequest | vmm::kExtintRequest;
+            preemption.heed(
+                ~(vmm::kWakeRequest | (thread.vcpu().interrupts_enabled() ? 0u : kInterrupts)));
+        }
         vmm::VcpuThread& thread;
         Access access;
         Preemption preemption;
@@ -176,6 +182,7 @@ class XenPlatform : public vmm::Platform, protected Ports {
     // Runs a hypercall that a transport decoded; the reply is the transport's to write.
     abi::Reply run(PerVcpu& vcpu, const abi::Request& request) {
         vcpu.access.begin();
+        vcpu.choose_heeded();
         const abi::Reply reply = vcpu.recorder == nullptr
                                      ? run_hypercall(*domain_, vcpu.access, vcpu.preemption,
                                                      vcpu.thread.index(), request)
