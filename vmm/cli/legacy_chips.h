@@ -24,7 +24,9 @@ inline constexpr unsigned kIoapicPins = xenshim::abi::kIoapicPins;
 
 class LegacyChips {
   public:
-    LegacyChips(Machine& machine, xenshim::XenPlatform& platform, EventLoop& loop);
+    // `at_rest`: while it is so the timer is not looked at. Whoever ends that wakes the loop.
+    LegacyChips(Machine& machine, xenshim::XenPlatform& platform, EventLoop& loop,
+                const std::atomic<bool>& at_rest);
     LegacyChips(const LegacyChips&) = delete;
     LegacyChips& operator=(const LegacyChips&) = delete;
 
@@ -35,9 +37,9 @@ class LegacyChips {
     devices::legacy::Pit& pit() { return pit_; }
     // Before they are saved, nobody else being at work: what is due by now comes now.
     void settle() { pit_.tick(machine_.system_time_ns()); }
-    // Then, too: a guest may have ended a level-triggered interrupt, and KVM not have told yet; what
-    // only KVM knows is not saved. `in_flight`: whether the vector is requested or in service at any
-    // vCPU. True: an interrupt was ended here, and a new one may have been sent.
+    // Then, too: a guest may have ended a level-triggered interrupt, and KVM not have told yet;
+    // what only KVM knows is not saved. `in_flight`: whether the vector is requested or in service
+    // at any vCPU. True: an interrupt was ended here, and a new one may have been sent.
     bool end_unreported(const std::function<bool(std::uint8_t vector)>& in_flight);
     // Once all three are restored, and before the callback's line is driven again.
     void restore_wires();
