@@ -5,7 +5,6 @@
 #include <poll.h>
 
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 
 #include "vmm/base/log.h"
 
@@ -67,7 +66,7 @@ Result<std::unique_ptr<Arrival>> Arrival::begin(std::unique_ptr<FurtherLinks> fu
                                      return std::nullopt;
                                  });
     TRY(to.send({.kind = Frame::Kind::kWelcome, .attempt = attempt}));
-    arrival->stream_.emplace(to.fd(), to.peer());
+    arrival->stream_.emplace(to);
     return arrival;
 }
 
@@ -80,17 +79,17 @@ void Arrival::give_up(const std::string& why) {
     driver_->use(link_ ? &*link_ : nullptr);
     driver_->on(Event::kFailed);
     driver_->use(nullptr);
-    if (!link_) return;
-    // Closed with something unread, the socket would take our last word with it.
-    ::shutdown(link_->fd(), SHUT_WR);
-    std::array<std::byte, 65536> rest;
-    for (ssize_t n = 1; n > 0;) {
-        n = ::recv(link_->fd(), rest.data(), rest.size(), 0);
-    }
+    if (link_) link_->finish();
+}
+
+void Arrival::heed(int signals) {
+    heeded_ = signals;
+    if (link_) link_->heed(signals);
 }
 
 void Arrival::take_link(Fd socket) {
     Link link(std::move(socket), further_->name());
+    link.heed(heeded_);
     const auto greeting = link.receive();
     if (!greeting) {
         vmm::log_warn("receive", "%s", greeting.error().what.c_str());
@@ -137,12 +136,14 @@ Result<void> Arrival::take_over(int signals) {
             driver_->on(Event::kCancel);
         }
     }
+    heed(-1);  // from now on they are the guest's
     late_ = std::thread([this] {
         while (driver_->state() != State::kSettled && serve(stop_.get())) {
         }
         if (driver_->state() == State::kSettled) {
-            // There is nothing more to say, and a program may wait for its end to do so, too.
-            driver_->use(nullptr);
+            // There is nothing more to say, and a program may wait for its end to do so, too. With
+            // the driver go the records and their lock.
+            driver_.reset();
             link_.reset();
             further_.reset();
         }

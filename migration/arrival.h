@@ -13,7 +13,6 @@
 #include <thread>
 
 #include "migration/driver.h"
-#include "migration/format/source.h"
 #include "migration/link.h"
 #include "vmm/base/fd.h"
 
@@ -52,6 +51,9 @@ class Arrival {
     const Attempt& attempt() const { return driver_->attempt(); }
     // The guest.
     format::Source& stream() { return *stream_; }
+    // Until it is ours, what comes out of stream() ends when `signals` is readable, and so does
+    // whatever waits for the source.
+    void heed(int signals);
     // It cannot be ours, and the source hears why.
     void give_up(const std::string& why);
     bool is_receiving() const { return !ours_ && driver_->state() == State::kReceiving; }
@@ -71,7 +73,8 @@ class Arrival {
     std::unique_ptr<FurtherLinks> further_;
     std::optional<Link> link_;
     std::unique_ptr<Driver> driver_;
-    std::optional<format::FdSource> stream_;
+    std::optional<LinkSource> stream_;
+    int heeded_ = -1;
     bool ours_ = false;
     // Until the source knows: whoever lost its link may ask again.
     vmm::Fd stop_;

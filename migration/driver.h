@@ -17,12 +17,13 @@ class Driver {
     // Done to the guest or its locks; what is returned is told at once (kFailed, kLocked).
     using Act = std::function<std::optional<Event>(Action)>;
 
-    // `peer`: what the record will say of the other side.
-    Driver(Ownership ownership, Records records, std::string peer, Act act)
+    // `peer`, `guest`: what the record will say of the other side, and how the guest is called.
+    Driver(Ownership ownership, Records records, std::string peer, Act act, std::string guest = "")
         : ownership_(std::move(ownership)),
           records_(std::move(records)),
           peer_(std::move(peer)),
-          act_(std::move(act)) {}
+          act_(std::move(act)),
+          guest_(std::move(guest)) {}
 
     State state() const { return ownership_.state(); }
     const Attempt& attempt() const { return ownership_.attempt(); }
@@ -30,21 +31,28 @@ class Driver {
     const std::string& why() const { return why_; }
     void set_why(std::string why) { why_ = std::move(why); }
 
+    // Called at each new state, before anything is done in it.
+    void watch(std::function<void(State)> entered) { entered_ = std::move(entered); }
+
     // Messages go over `link` from now on; null: there is none, and they are lost.
     void use(Link* link) { link_ = link; }
     // False: the peer broke the protocol, or we did.
     bool on(Event event) { return perform(ownership_.on(event)); }
+    // The last message that came.
+    std::optional<Event> last_heard() const { return last_heard_; }
     // Waits for one message. When it does not come the link is lost, which is told to the table.
     bool take_message();
     // What a new process finds of an earlier one.
     void look_at_record();
     // The source's part over one link: from the first greeting, or from where an earlier link was
     // lost, until the attempt is over or this link is. `cancel`: the operator wants the guest back.
+    // A link that is told to end (Link::heed) ends the attempt before COMMIT, itself later.
     void depart(Link& link, bool cancel);
 
   private:
     bool perform(const Step& step);
     bool greet(Link& link, bool cancel);
+    bool end_early();
     void lose_link(const std::string& why);
     std::optional<Event> carry_out(Action action, const Attempt& attempt);
 
@@ -52,6 +60,9 @@ class Driver {
     Records records_;
     std::string peer_;
     Act act_;
+    std::string guest_;
+    std::optional<Event> last_heard_;
+    std::function<void(State)> entered_;
     Link* link_ = nullptr;
     std::string why_;
 };
