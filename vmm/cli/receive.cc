@@ -253,7 +253,8 @@ Result<ExitStatus> take_guest(const config::ReceiveRequest& request, migration::
         TRY(check_cpus(kvm, *saved));
         config::VmConfig config = saved->config();
         take_host_options(request.run, config);
-        return run_vm(std::move(config), saved.get(), request.run.paused, request.run.trace_file,
+        return run_vm(std::move(config), FitHere{.saved = *saved, .kvm = kvm}, request.run.paused,
+                      request.run.trace_file,
                       {.take = [&](int signals) { return arrival.take_over(signals); },
                        .settle = [&] { return arrival.settle(); }});
     }();

@@ -90,7 +90,7 @@ Result<std::unique_ptr<ControlPoint>> take_name(config::VmConfig& config, bool p
 
 }  // namespace
 
-Result<ExitStatus> run_vm(config::VmConfig config, SavedVm* saved, bool paused,
+Result<ExitStatus> run_vm(config::VmConfig config, std::optional<FitHere> from, bool paused,
                           const std::string& trace_file, const HandOver& hand_over) {
     // Before anything is opened for writing: it may be in use by the guest that has the name.
     const auto point = TRY(take_name(config, paused));
@@ -118,9 +118,9 @@ Result<ExitStatus> run_vm(config::VmConfig config, SavedVm* saved, bool paused,
     const Fd signals = TRY(take_signals());
     bool begun = false;
     for (;;) {
-        auto vm = saved != nullptr ? TRY(Vm::restore(*saved, config, console, trace.get()))
-                                   : TRY(Vm::create(config, console, trace.get()));
-        saved = nullptr;
+        auto vm = from ? TRY(Vm::restore(from->kvm, from->saved, config, console, trace.get()))
+                       : TRY(Vm::create(config, console, trace.get()));
+        from.reset();
         if (hand_over.take) TRY(hand_over.take(signals.get()));
         // What the file held is kept until there is a guest to write it anew.
         if (console_file && !begun) {
@@ -169,7 +169,7 @@ ExitStatus run(const config::Args& args) {
     for (const auto& warning : request->warnings) {
         log_warn("config", "%s", warning.c_str());
     }
-    const auto status = run_vm(request->vm, nullptr, request->paused, request->trace_file, {});
+    const auto status = run_vm(request->vm, std::nullopt, request->paused, request->trace_file, {});
     return status ? *status : report(status.error());
 }
 
@@ -189,7 +189,8 @@ ExitStatus restore(const config::Args& args) {
         if (request->verify) TRY(saved->verify());
         config::VmConfig config = saved->config();
         take_host_options(run, config);
-        return run_vm(std::move(config), saved.get(), run.paused, run.trace_file, {});
+        return run_vm(std::move(config), FitHere{.saved = *saved, .kvm = kvm}, run.paused,
+                      run.trace_file, {});
     }();
     return status ? *status : report(status.error());
 }

@@ -131,7 +131,7 @@ class VmImpl final : public Vm {
     // A new guest, booted from its files.
     Result<void> boot();
     // One that was saved. `saved` stays as long as this does.
-    Result<void> restore(SavedVm& saved);
+    Result<void> restore(const kvm::Kvm& kvm, SavedVm& saved);
     Result<RunEnd> run(const RunControl& control) override;
     Result<SaveReport> save(const std::string& path, AfterSave after) override;
     Machine& machine() override { return *machine_; }
@@ -145,7 +145,7 @@ class VmImpl final : public Vm {
     Result<void> take_new_id();
     Result<void> lay_out_memory();
     Result<boot::BootInfo> load(const Files& files);
-    Result<void> make_platform(const kvm::Kvm& kvm, const kvm::FlatState& start);
+    Result<void> make_platform(const kvm::Kvm& kvm, std::optional<kvm::FlatState> start);
     Result<void> make_backends();
     Result<void> introduce_backends();
     void tell_ports();
@@ -302,7 +302,7 @@ Result<boot::BootInfo> VmImpl::load(const Files& files) {
     return info;
 }
 
-Result<void> VmImpl::make_platform(const kvm::Kvm& kvm, const kvm::FlatState& start) {
+Result<void> VmImpl::make_platform(const kvm::Kvm& kvm, std::optional<kvm::FlatState> start) {
     xenshim::PlatformConfig platform;
     platform.domain.profile = xenshim::abi::find_profile(config_.profile);
     platform.domain.quirks = quirk_mode(config_.quirks);
@@ -510,7 +510,7 @@ Result<void> VmImpl::boot() {
     TRY(lay_out_memory());
     TRY(make_machine(kvm));
     const boot::BootInfo info = TRY(load(files));
-    TRY(make_platform(kvm, {.rip = info.entry, .rbx = info.start_info.value}));
+    TRY(make_platform(kvm, kvm::FlatState{.rip = info.entry, .rbx = info.start_info.value}));
     TRY(make_backends());
     TRY(introduce_backends());
     make_devices();
@@ -519,7 +519,7 @@ Result<void> VmImpl::boot() {
 
 // ---- saved and restored -------------------------------------------------------------------------
 
-Result<void> VmImpl::restore(SavedVm& saved) {
+Result<void> VmImpl::restore(const kvm::Kvm& kvm, SavedVm& saved) {
     layout_ = saved.layout();
     epoch_ = saved.start().epoch;
     if (saved.is_stream()) {
@@ -527,7 +527,6 @@ Result<void> VmImpl::restore(SavedVm& saved) {
     } else {
         TRY(take_new_id());
     }
-    const auto kvm = TRY(kvm::Kvm::open());
     TRY(make_machine(kvm));
     if (saved.is_stream()) {
         TRY(saved.receive_rest(machine_->memory().regions()));
@@ -538,7 +537,7 @@ Result<void> VmImpl::restore(SavedVm& saved) {
     }
     call_sites_ = saved.call_sites();
     // The platform writes into the kernel's call sites what traps on this host.
-    TRY(make_platform(kvm, {}));
+    TRY(make_platform(kvm, std::nullopt));
     TRY(make_backends());
     make_devices();
     // The guest's clock goes on from where it stood: of the time in between it learns by its wall
@@ -822,10 +821,11 @@ Result<std::unique_ptr<Vm>> Vm::create(const VmConfig& config, const ConsoleFds&
     return std::unique_ptr<Vm>(std::move(vm));
 }
 
-Result<std::unique_ptr<Vm>> Vm::restore(SavedVm& saved, const VmConfig& config,
-                                        const ConsoleFds& console, xenshim::trace::Writer* trace) {
+Result<std::unique_ptr<Vm>> Vm::restore(const kvm::Kvm& kvm, SavedVm& saved,
+                                        const VmConfig& config, const ConsoleFds& console,
+                                        xenshim::trace::Writer* trace) {
     auto vm = std::make_unique<VmImpl>(config, console, trace);
-    TRY(vm->restore(saved));
+    TRY(vm->restore(kvm, saved));
     return std::unique_ptr<Vm>(std::move(vm));
 }
 
