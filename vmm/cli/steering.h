@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -134,7 +135,7 @@ class Steering {
     const Migrate migrate_;
     const Asking asking_;
     std::optional<Waiting> waiting_;
-    const std::string started_;
+    const std::time_t started_;
     std::optional<std::uint64_t> stopped_at_ns_;  // of the guest's system time
     bool destroyed_ = false;
     bool saved_ = false;

@@ -758,9 +758,9 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
         },
         {.request = *request_, .loop = loop_});
     if (control.point != nullptr) control.point->serve_on(loop_);
-    loop_.start();
     TRY(machine_->start(*platform_,
                         control.paused ? Machine::StartAs::kPaused : Machine::StartAs::kRunning));
+    loop_.start();
     if (control.paused && control.stands_still) control.stands_still();
     auto next_round = Clock::now() + kHousekeeping;
     while (!machine_->stopping()) {
@@ -777,6 +777,8 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
             ::poll(fds.data(), fds.size(), static_cast<int>(std::max(left, decltype(left){0})));
         if (Clock::now() >= next_round) {
             machine_->housekeeping();
+            // Not before: what the guest needs to go on with comes first.
+            if (fill_ != nullptr) fill_->fill_rest();
             next_round = Clock::now() + kHousekeeping;
         }
         if (ready > 0 && (fds[1].revents & POLLIN) != 0) {
