@@ -30,7 +30,7 @@ class RawVm {
     struct Config {
         std::uint64_t memory_bytes = 2 << 20;
         std::string memory_file = {};  // mapped privately as the memory; empty: memory of its own
-        bool xen = false;  // KVM hands Xen hypercalls over (KVM_CAP_XEN_HVM)
+        bool xen = false;              // KVM hands Xen hypercalls over (KVM_CAP_XEN_HVM)
         // KVM shows both register sets at each exit, and takes the general ones back.
         bool sync_registers = false;
     };

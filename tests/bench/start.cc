@@ -138,8 +138,7 @@ Result<Unavoidable> unavoidable(const Raw& of) {
 
 // `command` against the unavoidable, in random order.
 Result<void> compare(const Options& options, const std::string& name,
-                     const std::vector<std::string>& command, const Raw& raw_vm,
-                     Limit judged_by) {
+                     const std::vector<std::string>& command, const Raw& raw_vm, Limit judged_by) {
     const double rate = tsc_per_ns();
     std::vector<Times> ours, limit, control;
     std::vector<double> raw;

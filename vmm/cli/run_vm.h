@@ -32,9 +32,8 @@ struct HandOver {
 
 // `from`: the guest's first life here goes on from there. Without: it boots. `hand_over` may be
 // empty.
-Result<config::ExitStatus> run_vm(config::VmConfig config, std::optional<FitHere> from,
-                                  bool paused, const std::string& trace_file,
-                                  const HandOver& hand_over);
+Result<config::ExitStatus> run_vm(config::VmConfig config, std::optional<FitHere> from, bool paused,
+                                  const std::string& trace_file, const HandOver& hand_over);
 
 // What belongs to this host, and not to the guest that came from another.
 void take_host_options(const config::RunRequest& from, config::VmConfig& to);

@@ -167,8 +167,7 @@ Result<std::unique_ptr<MemoryFill>> MemoryFill::start(SavedVm& saved, MachineMem
         for (const auto& region : fill->regions_) {
             ranges.push_back({.at = region.mapped, .size = region.pages * kPageSize});
         }
-        auto started = DemandFill::start(std::move(ranges), *fill,
-                                         DemandFill::Background::kOnlyOnTouch);
+        auto started = DemandFill::start(std::move(ranges), *fill);
         if (started) {
             fill->fill_ = *std::move(started);
             memory.set_filling(true);
@@ -184,10 +183,6 @@ Result<std::unique_ptr<MemoryFill>> MemoryFill::start(SavedVm& saved, MachineMem
 MemoryFill::~MemoryFill() {
     fill_.reset();
     memory_.set_filling(false);
-}
-
-void MemoryFill::fill_rest() {
-    if (fill_ != nullptr) fill_->fill_rest();
 }
 
 bool MemoryFill::finish() {

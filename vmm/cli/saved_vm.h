@@ -67,8 +67,8 @@ class SavedVm {
     std::vector<migration::format::Record> parts_;
 };
 
-// Brings a saved VM's memory into a machine's regions: chunk by chunk as they are touched and, once
-// told, in the background, each one verified before anybody sees it; or, where this process may not do that
+// Brings a saved VM's memory into a machine's regions: chunk by chunk as they are touched and in
+// the background, each one verified before anybody sees it; or, where this process may not do that
 // (userfaultfd), all of it at once.
 class MemoryFill final : public DemandFill::Source {
   public:
@@ -81,8 +81,6 @@ class MemoryFill final : public DemandFill::Source {
                                                      Damaged damaged);
     ~MemoryFill() override;
 
-    // Brings what nobody has touched, from now on.
-    void fill_rest();
     // Waits until all of it is there; false: some of it will never be.
     bool finish();
 

@@ -777,8 +777,6 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
             ::poll(fds.data(), fds.size(), static_cast<int>(std::max(left, decltype(left){0})));
         if (Clock::now() >= next_round) {
             machine_->housekeeping();
-            // Not before: what the guest needs to go on with comes first.
-            if (fill_ != nullptr) fill_->fill_rest();
             next_round = Clock::now() + kHousekeeping;
         }
         if (ready > 0 && (fds[1].revents & POLLIN) != 0) {
@@ -823,9 +821,8 @@ Result<std::unique_ptr<Vm>> Vm::create(const VmConfig& config, const ConsoleFds&
     return std::unique_ptr<Vm>(std::move(vm));
 }
 
-Result<std::unique_ptr<Vm>> Vm::restore(const kvm::Kvm& kvm, SavedVm& saved,
-                                        const VmConfig& config, const ConsoleFds& console,
-                                        xenshim::trace::Writer* trace) {
+Result<std::unique_ptr<Vm>> Vm::restore(const kvm::Kvm& kvm, SavedVm& saved, const VmConfig& config,
+                                        const ConsoleFds& console, xenshim::trace::Writer* trace) {
     auto vm = std::make_unique<VmImpl>(config, console, trace);
     TRY(vm->restore(kvm, saved));
     return std::unique_ptr<Vm>(std::move(vm));

@@ -83,14 +83,10 @@ DemandFill::~DemandFill() {
     if (thread_.joinable()) thread_.join();
 }
 
-void DemandFill::fill_rest() {
-    if (background_.exchange(true)) return;
+bool DemandFill::finish() {
+    background_ = true;
     const std::uint64_t one = 1;
     [[maybe_unused]] const auto written = ::write(wake_fd_.get(), &one, sizeof one);
-}
-
-bool DemandFill::finish() {
-    fill_rest();
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return ended_; });
     return complete_;

@@ -37,8 +37,8 @@ class DemandFill {
     class Source {
       public:
         virtual ~Source() = default;
-        // Gets ready by one more step, while nobody waits; false: there is no more to get ready for.
-        // Whatever was not done by then is done as it is needed.
+        // Gets ready by one more step, while nobody waits; false: there is no more to get ready
+        // for. Whatever was not done by then is done as it is needed.
         virtual bool prepare() { return false; }
         // Whether the chunk holds nothing but zeroes. Such pages come as they are touched, and
         // those that nobody touches cost no memory.
@@ -61,8 +61,6 @@ class DemandFill {
     DemandFill(const DemandFill&) = delete;
     DemandFill& operator=(const DemandFill&) = delete;
 
-    // Fills the rest in the background from now on.
-    void fill_rest();
     // Whether all is there.
     bool complete() const { return complete_.load(); }
     // Fills the rest and waits for it. False: a fetch failed.

@@ -107,21 +107,6 @@ TEST_F(DemandFillTest, InTheEndAllIsThereAndZeroesCostNothing) {
     }
 }
 
-TEST_F(DemandFillTest, TheRestComesOnceItIsAskedFor) {
-    start(DemandFill::Background::kOnlyOnTouch);
-    if (!fill) return;
-    EXPECT_EQ(load(5 * kChunk), Pattern::word(5 * kChunk));
-    EXPECT_FALSE(fill->complete());
-    EXPECT_EQ(fill->brought(), 1u);
-    fill->fill_rest();
-    fill->fill_rest();
-    while (!fill->complete()) {
-        std::this_thread::yield();
-    }
-    EXPECT_EQ(fill->brought(), 29u);
-    EXPECT_EQ(fill->touched(), 1u);
-}
-
 // All steps are made, none twice, and none of what nobody touches is brought before them.
 TEST_F(DemandFillTest, ItGetsReadyBeforeItFillsInTheBackground) {
     source.steps = 5;
