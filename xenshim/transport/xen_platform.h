@@ -38,7 +38,7 @@ struct PlatformConfig {
     std::optional<vmm::kvm::CpuModel> cpu;  // what a new guest is told of; none: all there is
     std::vector<InlineCallSite> call_sites;
     // Of vCPU 0. None: each vCPU's state comes by restore_vcpu().
-    std::optional<vmm::kvm::FlatState> start;
+    std::optional<vmm::kvm::FlatState> start = vmm::kvm::FlatState{};
     bool set_mtrrs = false;          // as the PVH builder does: default type write-back
     trace::Writer* trace = nullptr;  // every hypercall goes there; null: none does
 };
