@@ -53,7 +53,8 @@ Life::Life(const std::string& file, const vmm::config::VmConfig& defaults,
     request.vm = defaults;
     vmm::cli::take_host_options(request, config);
     if (adjust) adjust(config);
-    vm_ = need(Vm::restore(*saved_, config, console_to(sink_), nullptr));
+    const auto kvm = need(vmm::kvm::Kvm::open());
+    vm_ = need(Vm::restore(kvm, *saved_, config, console_to(sink_), nullptr));
     watch();
 }
 

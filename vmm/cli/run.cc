@@ -90,7 +90,7 @@ Result<std::unique_ptr<ControlPoint>> take_name(config::VmConfig& config, bool p
 
 }  // namespace
 
-Result<ExitStatus> run_vm(config::VmConfig config, SavedVm* saved, bool paused,
+Result<ExitStatus> run_vm(config::VmConfig config, std::optional<FitHere> from, bool paused,
                           const std::string& trace_file, const HandOver& hand_over) {
     // Before anything is opened for writing: it may be in use by the guest that has the name.
     const auto point = TRY(take_name(config, paused));
@@ -116,12 +116,12 @@ Result<ExitStatus> run_vm(config::VmConfig config, SavedVm* saved, bool paused,
     std::unique_ptr<xenshim::trace::Writer> trace;
     if (!trace_file.empty()) trace = TRY(xenshim::trace::Writer::create(trace_file));
     const Fd signals = TRY(take_signals());
-    const bool restored = saved != nullptr;
+    const bool restored = from.has_value();
     bool begun = false;
     for (;;) {
-        auto vm = saved != nullptr ? TRY(Vm::restore(*saved, config, console, trace.get()))
-                                   : TRY(Vm::create(config, console, trace.get()));
-        saved = nullptr;
+        auto vm = from ? TRY(Vm::restore(from->kvm, from->saved, config, console, trace.get()))
+                       : TRY(Vm::create(config, console, trace.get()));
+        from.reset();
         if (hand_over.take) {
             TRY(vm->stand_by());
             TRY(hand_over.take(signals.get()));
@@ -179,7 +179,7 @@ ExitStatus run(const config::Args& args) {
     for (const auto& warning : request->warnings) {
         log_warn("config", "%s", warning.c_str());
     }
-    const auto status = run_vm(request->vm, nullptr, request->paused, request->trace_file, {});
+    const auto status = run_vm(request->vm, std::nullopt, request->paused, request->trace_file, {});
     return status ? *status : report(status.error());
 }
 
@@ -199,7 +199,8 @@ ExitStatus restore(const config::Args& args) {
         if (request->verify) TRY(saved->verify());
         config::VmConfig config = saved->config();
         take_host_options(run, config);
-        return run_vm(std::move(config), saved.get(), run.paused, run.trace_file, {});
+        return run_vm(std::move(config), FitHere{.saved = *saved, .kvm = kvm}, run.paused,
+                      run.trace_file, {});
     }();
     return status ? *status : report(status.error());
 }

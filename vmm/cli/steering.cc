@@ -18,10 +18,9 @@ using control::refusal;
 using control::Response;
 using nlohmann::ordered_json;
 
-std::string utc_now() {
-    const std::time_t now = std::time(nullptr);
+std::string utc(std::time_t at) {
     std::tm parts{};
-    ::gmtime_r(&now, &parts);
+    ::gmtime_r(&at, &parts);
     std::array<char, 32> text{};
     std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
     return text.data();
@@ -220,7 +219,7 @@ Steering::Steering(Machine& machine, xenshim::XenPlatform& platform, VmFacts fac
       migrate_(std::move(migrate)),
       asking_(asking),
       task_(task),
-      started_(utc_now()) {}
+      started_(std::time(nullptr)) {}
 
 void Steering::serve(ControlPoint& point) {
     while (auto call = point.take()) {
@@ -274,7 +273,7 @@ Response Steering::describe() const {
                        {"vcpus", facts_.vcpus},
                        {"memory", facts_.memory_bytes},
                        {"pid", ::getpid()},
-                       {"started", started_}};
+                       {"started", utc(started_)}};
     if (moving) vm["link"] = under_way_.has_value();
     if (under_way_) vm["bytes"] = task_.bytes();
     return answer_of(vm);

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -170,7 +171,7 @@ class Steering {
     LongTask& task_;
     std::optional<UnderWay> under_way_;
     std::optional<Waiting> waiting_;
-    const std::string started_;
+    const std::time_t started_;
     std::optional<std::uint64_t> stopped_at_ns_;  // of the guest's system time
     bool end_wanted_ = false;                     // once the task is over
     bool destroyed_ = false;

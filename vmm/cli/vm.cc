@@ -138,7 +138,7 @@ class VmImpl final : public Vm {
     // A new guest, booted from its files.
     Result<void> boot();
     // One that was saved. `saved` stays as long as this does.
-    Result<void> restore(SavedVm& saved);
+    Result<void> restore(const kvm::Kvm& kvm, SavedVm& saved);
     Result<void> stand_by() override;
     Result<RunEnd> run(const RunControl& control) override;
     Result<SaveReport> save(const std::string& path, AfterSave after) override;
@@ -153,13 +153,12 @@ class VmImpl final : public Vm {
     Result<void> take_new_id();
     Result<void> lay_out_memory();
     Result<boot::BootInfo> load(const Files& files);
-    Result<void> make_platform(const kvm::Kvm& kvm, const kvm::FlatState& start);
+    Result<void> make_platform(const kvm::Kvm& kvm, std::optional<kvm::FlatState> start);
     Result<void> make_backends();
     Result<void> introduce_backends();
     void tell_ports();
     void take_input();
     void make_devices();
-    Result<void> prepare();
     // `task`: what is told of it, and may end it; null: nobody.
     Result<SaveReport> save_to(const std::string& path, AfterSave after, LongTask* task);
     Result<MoveReport> migrate(const std::string& link, bool cancel,
@@ -319,7 +318,7 @@ Result<boot::BootInfo> VmImpl::load(const Files& files) {
     return info;
 }
 
-Result<void> VmImpl::make_platform(const kvm::Kvm& kvm, const kvm::FlatState& start) {
+Result<void> VmImpl::make_platform(const kvm::Kvm& kvm, std::optional<kvm::FlatState> start) {
     xenshim::PlatformConfig platform;
     platform.domain.profile = xenshim::abi::find_profile(config_.profile);
     platform.domain.quirks = quirk_mode(config_.quirks);
@@ -531,7 +530,7 @@ Result<void> VmImpl::boot() {
     TRY(lay_out_memory());
     TRY(make_machine(kvm));
     const boot::BootInfo info = TRY(load(files));
-    TRY(make_platform(kvm, {.rip = info.entry, .rbx = info.start_info.value}));
+    TRY(make_platform(kvm, kvm::FlatState{.rip = info.entry, .rbx = info.start_info.value}));
     TRY(make_backends());
     TRY(introduce_backends());
     make_devices();
@@ -540,7 +539,7 @@ Result<void> VmImpl::boot() {
 
 // ---- saved and restored -------------------------------------------------------------------------
 
-Result<void> VmImpl::restore(SavedVm& saved) {
+Result<void> VmImpl::restore(const kvm::Kvm& kvm, SavedVm& saved) {
     layout_ = saved.layout();
     epoch_ = saved.start().epoch;
     if (saved.is_stream()) {
@@ -548,7 +547,6 @@ Result<void> VmImpl::restore(SavedVm& saved) {
     } else {
         TRY(take_new_id());
     }
-    const auto kvm = TRY(kvm::Kvm::open());
     TRY(make_machine(kvm));
     if (saved.is_stream()) {
         TRY(saved.receive_rest(machine_->memory().regions()));
@@ -559,7 +557,7 @@ Result<void> VmImpl::restore(SavedVm& saved) {
     }
     call_sites_ = saved.call_sites();
     // The platform writes into the kernel's call sites what traps on this host.
-    TRY(make_platform(kvm, {}));
+    TRY(make_platform(kvm, std::nullopt));
     TRY(make_backends());
     make_devices();
     // The guest's clock goes on from where it stood: of the time in between it learns by its wall
@@ -818,14 +816,9 @@ VmFacts VmImpl::facts() const {
             .memory_bytes = config_.memory_bytes};
 }
 
-// What running needs beside the machine.
-Result<void> VmImpl::prepare() {
-    if (task_ == nullptr) task_ = TRY(LongTask::create());
-    return loop_.prepare();
-}
-
 Result<void> VmImpl::stand_by() {
-    TRY(prepare());
+    task_ = TRY(LongTask::create());
+    TRY(loop_.prepare());
     TRY(machine_->start(*platform_, Machine::StartAs::kPaused));
     standing_by_ = true;
     if (!machine_->stopping()) return {};
@@ -836,7 +829,7 @@ Result<void> VmImpl::stand_by() {
 Result<RunEnd> VmImpl::run(const RunControl& control) {
     using Clock = std::chrono::steady_clock;
     constexpr std::chrono::milliseconds kHousekeeping{250};
-    TRY(prepare());
+    if (task_ == nullptr) task_ = TRY(LongTask::create());
     Steering steering(
         *machine_, *platform_, facts(),
         [&](const std::string& path, AfterSave after) { return save_to(path, after, task_.get()); },
@@ -848,13 +841,15 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
     if (control.point != nullptr) control.point->serve_on(loop_);
     if (stands_since_ns_) steering.stands_since(*stands_since_ns_);
     if (!control.paused) steering.stood_still();
-    loop_.start();
+    // The guest first.
     if (!standing_by_) {
         TRY(machine_->start(
             *platform_, control.paused ? Machine::StartAs::kPaused : Machine::StartAs::kRunning));
     } else if (!control.paused) {
         machine_->resume();
     }
+    TRY(loop_.prepare());
+    loop_.start();
     if (control.paused && control.stands_still) control.stands_still();
     auto next_round = Clock::now() + kHousekeeping;
     while (!machine_->stopping()) {
@@ -924,10 +919,10 @@ Result<std::unique_ptr<Vm>> Vm::create(const VmConfig& config, const ConsoleFds&
     return std::unique_ptr<Vm>(std::move(vm));
 }
 
-Result<std::unique_ptr<Vm>> Vm::restore(SavedVm& saved, const VmConfig& config,
+Result<std::unique_ptr<Vm>> Vm::restore(const kvm::Kvm& kvm, SavedVm& saved, const VmConfig& config,
                                         const ConsoleFds& console, xenshim::trace::Writer* trace) {
     auto vm = std::make_unique<VmImpl>(config, console, trace);
-    TRY(vm->restore(saved));
+    TRY(vm->restore(kvm, saved));
     return std::unique_ptr<Vm>(std::move(vm));
 }
 

@@ -84,7 +84,8 @@ class Vm {
                                               xenshim::trace::Writer* trace);
     // The same of a guest that was saved, ready to go on. `config` is the file's with what is this
     // host's; `saved` stays until the VM is destroyed.
-    static Result<std::unique_ptr<Vm>> restore(SavedVm& saved, const config::VmConfig& config,
+    static Result<std::unique_ptr<Vm>> restore(const kvm::Kvm& kvm, SavedVm& saved,
+                                               const config::VmConfig& config,
                                                const ConsoleFds& console,
                                                xenshim::trace::Writer* trace);
 };

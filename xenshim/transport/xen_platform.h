@@ -37,7 +37,8 @@ struct PlatformConfig {
     std::uint32_t cpuid_base = 0x40000000;
     std::optional<vmm::kvm::CpuModel> cpu;  // what a new guest is told of; none: all there is
     std::vector<InlineCallSite> call_sites;
-    vmm::kvm::FlatState start;       // of vCPU 0
+    // Of vCPU 0. None: each vCPU's state comes by restore_vcpu().
+    std::optional<vmm::kvm::FlatState> start = vmm::kvm::FlatState{};
     bool set_mtrrs = false;          // as the PVH builder does: default type write-back
     trace::Writer* trace = nullptr;  // every hypercall goes there; null: none does
 };
@@ -229,6 +230,7 @@ class XenPlatform : public vmm::Platform, protected Ports {
     // A port access that is a hypercall made by kPortTrap: runs it. False: it is a device's.
     bool handle_trap(PerVcpu& vcpu);
     // An exit for the hypercall page's MSR: fills the page and latches the width.
+    vmm::Result<void> begin_at(const vmm::kvm::FlatState& start);
     void handle_msr(PerVcpu& vcpu);
 
     // Ends a HLT that an interrupt can end.
