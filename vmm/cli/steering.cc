@@ -288,6 +288,10 @@ void Steering::stop_guest() {
     machine_.pause();
 }
 
+void Steering::stop_if_it_runs() {
+    if (!machine_.paused()) stop_guest();
+}
+
 void Steering::stood_still() {
     if (stopped_at_ns_) {
         const std::uint64_t now = machine_.system_time_ns();
@@ -423,14 +427,12 @@ std::optional<Response> Steering::save(const Parameters& parameters, control::Ti
                           .after = after,
                           .link = {}});
     }
-    const bool was_paused = machine_.paused();
-    if (!was_paused) stop_guest();
     if (machine_.stopping()) return refusal(409, "the guest has ended");
-    begin_save(file->get<std::string>(), after, was_paused, ticket);
+    begin_save(file->get<std::string>(), after, machine_.paused(), ticket);
     return std::nullopt;
 }
 
-// It stands still.
+// It is stopped only when nothing else is to be waited for.
 void Steering::begin_save(const std::string& file, AfterSave after, bool was_paused,
                           control::Ticket ticket) {
     const auto report = std::make_shared<Result<SaveReport>>(SaveReport{});
@@ -439,7 +441,10 @@ void Steering::begin_save(const std::string& file, AfterSave after, bool was_pau
                  .ticket = ticket,
                  .conclude = [=, this] { return conclude_save(*report, file, after, was_paused); },
                  .destroyers = {}};
-    task_.start([=, this] { *report = save_(file, after); });
+    task_.start([=, this] {
+        *report =
+            save_(file, after, [this] { task_.on_control_thread([this] { stop_if_it_runs(); }); });
+    });
 }
 
 Response Steering::conclude_save(const Result<SaveReport>& report, const std::string& file,
@@ -503,11 +508,8 @@ void Steering::begin_move(const std::string& link, bool cancel, control::Ticket 
                           .conclude = [=, this] { return conclude_move(*report, before); },
                           .destroyers = {}};
     task_.start([=, this] {
-        *report = migrate_(link, cancel, [this] {
-            task_.on_control_thread([this] {
-                if (!machine_.paused()) stop_guest();
-            });
-        });
+        *report = migrate_(link, cancel,
+                           [this] { task_.on_control_thread([this] { stop_if_it_runs(); }); });
     });
 }
 

@@ -58,8 +58,9 @@ struct MoveReport {
 class Steering {
   public:
     // Both are the task's work, which says there how far it is, and ends early if it is told to.
-    // Writes all of a VM that stands still.
-    using Save = std::function<Result<SaveReport>(const std::string& path, AfterSave after)>;
+    // Writes all of a VM. `stop` stops the guest, which may run until it is called.
+    using Save = std::function<Result<SaveReport>(const std::string& path, AfterSave after,
+                                                  const std::function<void()>& stop)>;
     // `link`: of the links' folder. `stop` stops the guest, which runs until it is called.
     using Migrate = std::function<Result<MoveReport>(const std::string& link, bool cancel,
                                                      const std::function<void()>& stop)>;
@@ -160,6 +161,7 @@ class Steering {
     control::Response asked_already() const;
     control::Response describe() const;
     void stop_guest();
+    void stop_if_it_runs();
     void let_guest_go();
 
     Machine& machine_;

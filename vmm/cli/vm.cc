@@ -160,7 +160,9 @@ class VmImpl final : public Vm {
     void take_input();
     void make_devices();
     // `task`: what is told of it, and may end it; null: nobody.
-    Result<SaveReport> save_to(const std::string& path, AfterSave after, LongTask* task);
+    // `stop`: stops the guest; empty: it stands still.
+    Result<SaveReport> save_to(const std::string& path, AfterSave after, LongTask* task,
+                               const std::function<void()>& stop);
     Result<MoveReport> migrate(const std::string& link, bool cancel,
                                const std::function<void()>& stop, LongTask& task);
     Result<void> begin_to_move();
@@ -614,7 +616,7 @@ Result<migration::format::End> VmImpl::write(migration::format::Writer& writer) 
 }
 
 Result<SaveReport> VmImpl::save(const std::string& path, AfterSave after) {
-    const SaveReport report = TRY(save_to(path, after, nullptr));
+    const SaveReport report = TRY(save_to(path, after, nullptr, {}));
     if (after == AfterSave::kEnd) {
         saved_ = true;
         machine_->stop({.kind = StopCause::Kind::kRequested});
@@ -667,12 +669,15 @@ class ToldLink final : public migration::format::StreamSink {
     LongTask& task_;
 };
 
-Result<SaveReport> VmImpl::save_to(const std::string& path, AfterSave after, LongTask* task) {
+Result<SaveReport> VmImpl::save_to(const std::string& path, AfterSave after, LongTask* task,
+                                   const std::function<void()>& stop) {
     namespace format = migration::format;
     if (fill_ != nullptr && !fill_->finish()) {
         return user_error("the file that the guest was restored from is damaged");
     }
     auto file = TRY(format::AtomicFile::create(path));
+    if (stop) stop();
+    if (machine_->stopping()) return user_error("the guest has ended");
     rest_backends();
     ++epoch_;
     const auto written = [&]() -> Result<format::End> {
@@ -832,7 +837,9 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
     if (task_ == nullptr) task_ = TRY(LongTask::create());
     Steering steering(
         *machine_, *platform_, facts(),
-        [&](const std::string& path, AfterSave after) { return save_to(path, after, task_.get()); },
+        [&](const std::string& path, AfterSave after, const std::function<void()>& stop) {
+            return save_to(path, after, task_.get(), stop);
+        },
         [&](const std::string& link, bool cancel, const std::function<void()>& stop) {
             if (control.before_move && !departure_) control.before_move();
             return migrate(link, cancel, stop, *task_);
