@@ -3,7 +3,6 @@
 // file and stream are taken for the same one.
 #include <string>
 #include <unistd.h>
-#include <vector>
 
 #include <sys/mman.h>
 
@@ -13,6 +12,7 @@
 #include "tests/fuzz/mend.h"
 #include "vmm/cli/saved_vm.h"
 #include "vmm/cli/vm_state.h"
+#include "vmm/memory/shared_region.h"
 
 namespace {
 
@@ -65,7 +65,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         whole = (*file)->verify().has_value();
     }
 
-    static std::vector<std::byte> ram(kPages * format::kPageSize);
+    static const auto ram = vmm::SharedRegion::create("ram", kPages * format::kPageSize);
+    FUZZ_CHECK(ram);
     fakes::ByteStream stream(bytes, (how & 4) != 0 ? 13 : format::kChunk);
     const auto received = SavedVm::receive(stream);
     if (!received) {
@@ -73,8 +74,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         FUZZ_CHECK(!received.error().what.empty());
         return 0;
     }
-    const auto rest =
-        (*received)->receive_rest({{.gfn = 0, .pages = kPages, .fd = -1, .mapped = ram.data()}});
+    const auto rest = (*received)->receive_rest(
+        {{.gfn = 0, .pages = kPages, .fd = ram->fd(), .mapped = ram->data()}});
     if (!rest) return 0;
     check(**received);
     // Behind a file's end there must be nothing; what a link says behind a stream's is not the

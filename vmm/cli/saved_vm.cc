@@ -1,7 +1,7 @@
 #include "vmm/cli/saved_vm.h"
 
 #include <algorithm>
-#include <cstring>
+#include <fcntl.h>
 #include <string_view>
 #include <utility>
 #include <variant>
@@ -128,23 +128,45 @@ Result<void> SavedVm::receive_rest(const Regions& regions) {
     }
 }
 
+namespace {
+
+// Pages that are zero have no memory behind them, and those that were not before lose it: a few
+// bytes of a stream are not to take all of a host's memory.
+Result<void> free_pages(const MachineMemory::RegionView& region, std::uint64_t page,
+                        std::uint64_t pages) {
+    if (::fallocate(region.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                    static_cast<off_t>(page * kPageSize),
+                    static_cast<off_t>(pages * kPageSize)) != 0) {
+        return errno_error("freeing guest pages");
+    }
+    return {};
+}
+
+}  // namespace
+
 Result<void> SavedVm::receive_memory(const format::Memory& memory, const Regions& regions) {
-    const auto place = [&](const format::PageRun& run) -> Result<std::span<std::byte>> {
+    const auto region_of =
+        [&](const format::PageRun& run) -> Result<const MachineMemory::RegionView*> {
         for (const auto& region : regions) {
             if (run.gfn < region.gfn || run.gfn - region.gfn >= region.pages) continue;
             if (run.pages > region.pages - (run.gfn - region.gfn)) break;
-            return std::span(region.mapped + (run.gfn - region.gfn) * kPageSize,
-                             run.pages * kPageSize);
+            return &region;
         }
         return user_error(name_ + ": record memory at byte " + std::to_string(memory.offset) +
                           ": pages " + std::to_string(run.gfn) + " to " +
                           std::to_string(run.gfn + run.pages - 1) + " are outside of vm.memory");
     };
-    if (!memory.zero) return reader_->read_memory(place);
+    if (!memory.zero) {
+        return reader_->read_memory(
+            [&](const format::PageRun& run) -> Result<std::span<std::byte>> {
+                const auto* const region = TRY(region_of(run));
+                return std::span(region->mapped + (run.gfn - region->gfn) * kPageSize,
+                                 run.pages * kPageSize);
+            });
+    }
     for (const format::PageRun& run : memory.runs) {
-        const auto pages = TRY(place(run));
-        // Pages that nobody wrote stay without memory behind them.
-        if (memory.round != 0) std::ranges::fill(pages, std::byte{0});
+        const auto* const region = TRY(region_of(run));
+        if (memory.round != 0) TRY(free_pages(*region, run.gfn - region->gfn, run.pages));
     }
     return {};
 }
@@ -240,7 +262,9 @@ Result<void> MemoryFill::fill_now() {
         const format::Memory& memory = memories[piece.memory];
         std::byte* const to = regions_[piece.range].mapped + piece.page * kPageSize;
         if (memory.zero) {
-            std::memset(to, 0, piece.pages * kPageSize);
+            if (memory.round != 0) {
+                TRY(free_pages(regions_[piece.range], piece.page, piece.pages));
+            }
             continue;
         }
         const auto* const table = table_of(piece.memory);

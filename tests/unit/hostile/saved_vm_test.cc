@@ -18,6 +18,7 @@
 #include "tests/fakes/liar.h"
 #include "vmm/cli/saved_vm.h"
 #include "vmm/cli/vm_state.h"
+#include "vmm/memory/shared_region.h"
 
 namespace vmm::cli {
 namespace {
@@ -298,6 +299,37 @@ TEST_F(HostileSavedVm, IsRefusedBeforeAnythingIsMade) {
     }
     RecordProperty("cases", static_cast<int>(tried));
     EXPECT_GE(tried, 60u);
+}
+
+// A few bytes of a stream say "zeroes" of all that a guest has: that takes no memory, and gives
+// back what was there.
+TEST_F(HostileSavedVm, ZeroesTakeNoMemory) {
+    constexpr std::uint64_t kPages = 0x8000;
+    auto ram = SharedRegion::create("ram", kPages * kPageSize);
+    ASSERT_TRUE(ram) << ram.error().what;
+    fakes::StreamBytes sink;
+    format::Writer writer(sink);
+    const Bytes page(kPageSize, std::byte{0x5a});
+    const Bytes zeroes(kPages * kPageSize);
+    const auto written = [&]() -> Result<void> {
+        TRY(fakes::write_golden_states(writer, {}, 1));
+        const format::PagesToWrite first[] = {{.gfn = 7, .memory = page}};
+        TRY(writer.pages(0, first));
+        const format::PagesToWrite all[] = {{.gfn = 0, .memory = zeroes}};
+        TRY(writer.pages(1, all));
+        TRY(writer.finish());
+        return {};
+    }();
+    ASSERT_TRUE(written) << written.error().what;
+    ASSERT_LT(sink.bytes.size(), std::size_t{64} << 10);
+    fakes::ByteStream stream(sink.bytes);
+    auto received = SavedVm::receive(stream);
+    ASSERT_TRUE(received) << received.error().what;
+    const auto rest = (*received)->receive_rest(
+        {{.gfn = 0, .pages = kPages, .fd = ram->fd(), .mapped = ram->data()}});
+    ASSERT_TRUE(rest) << rest.error().what;
+    EXPECT_FALSE(ram->backed(0, kPages * kPageSize));
+    EXPECT_EQ(ram->data()[7 * kPageSize], std::byte{0});
 }
 
 // Optional records are nobody's business; records of state come in any order; of neither is
