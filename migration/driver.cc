@@ -15,6 +15,21 @@ bool Driver::take_message() {
     return perform(ownership_.on({.kind = frame->message, .attempt = frame->attempt}));
 }
 
+std::optional<Event> Driver::rest_sent(const vmm::Result<void>& sent) {
+    if (sent) return std::nullopt;
+    why_ = sent.error().what;
+    if (link_ != nullptr && link_->has_something()) {
+        // The other side has stopped reading, perhaps because it has something to say.
+        const auto frame = link_->receive();
+        if (!frame) {
+            why_ = frame.error().what;
+        } else if (frame->message == Event::kAborted && !frame->text.empty()) {
+            why_ = frame->text;
+        }
+    }
+    return Event::kFailed;
+}
+
 void Driver::look_at_record() {
     const auto record = records_.read();
     if (!record) {

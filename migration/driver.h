@@ -36,6 +36,9 @@ class Driver {
     bool on(Event event) { return perform(ownership_.on(event)); }
     // Waits for one message. When it does not come the link is lost, which is told to the table.
     bool take_message();
+    // How sending the guest ended (Action::kSendRest), for what is told to the table. Of a guest of
+    // which not all was sent PREPARED cannot be true: it is not waited for.
+    std::optional<Event> rest_sent(const vmm::Result<void>& sent);
     // What a new process finds of an earlier one.
     void look_at_record();
     // The source's part over one link: from the first greeting, or from where an earlier link was

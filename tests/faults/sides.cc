@@ -224,10 +224,8 @@ void depart(const Setup& setup) {
                         guest.stop();
                     }
                     if (action != Action::kSendRest) return std::nullopt;
-                    const auto sent = send_guest(*now, guest, driver->attempt(), plan);
-                    if (sent || now->has_something()) return std::nullopt;
-                    driver->set_why(sent.error().what);
-                    return Event::kFailed;
+                    return driver->rest_sent(
+                        send_guest(*now, guest, driver->attempt(), plan));
                 });
         }
         driver->depart(link, told->word == Word::kCancel);

@@ -644,13 +644,7 @@ std::optional<migration::Event> VmImpl::act_on_move(migration::Action action) {
             departure_->stopped = std::chrono::steady_clock::now();
             break;
         case Action::kSendRest:
-            if (const auto sent = send_rest(); !sent) {
-                // It may have stopped reading because it has something to say.
-                if (departure_->link->has_something()) break;
-                departure_->driver->set_why(sent.error().what);
-                return migration::Event::kFailed;
-            }
-            break;
+            return departure_->driver->rest_sent(send_rest());
         case Action::kRunGuest:
             at_rest_ = false;
             store_event_->ring();

@@ -1,0 +1,90 @@
+// What drives a side of a move, over a link whose other end is the test's.
+#include "migration/driver.h"
+
+#include <array>
+#include <cstdlib>
+#include <filesystem>
+#include <future>
+#include <string>
+
+#include <sys/socket.h>
+
+#include <gtest/gtest.h>
+
+namespace migration {
+namespace {
+
+class DriverTest : public testing::Test {
+  protected:
+    DriverTest() {
+        std::string path = testing::TempDir() + "driver-XXXXXX";
+        if (::mkdtemp(path.data()) != nullptr) folder_ = path;
+        attempt_.vm.fill(std::byte{7});
+    }
+    ~DriverTest() override { std::filesystem::remove_all(folder_); }
+
+    // A source of which all can be sent, or nothing.
+    Driver source(bool sends = true) {
+        auto records = Records::open(folder_, Side::kSource, attempt_.vm);
+        EXPECT_TRUE(records);
+        return {Ownership::source(attempt_), *std::move(records), "",
+                [this, sends](Action action) -> std::optional<Event> {
+                    done_ += std::string(name_of(action)) + "; ";
+                    if (action != Action::kSendRest) return std::nullopt;
+                    if (sends) return driver_->rest_sent({});
+                    return driver_->rest_sent(vmm::host_error("it does not go on"));
+                }};
+    }
+    struct Ends {
+        Link ours, theirs;
+    };
+    static Ends connected() {
+        std::array<int, 2> pair{};
+        EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair.data()), 0);
+        return {Link(vmm::Fd(pair[0]), "there"), Link(vmm::Fd(pair[1]), "here")};
+    }
+    Frame frame(Frame::Kind kind) const { return {.kind = kind, .attempt = attempt_}; }
+    Frame message(Event event, std::string text = {}) const {
+        return {.kind = Frame::Kind::kMessage,
+                .message = event,
+                .attempt = attempt_,
+                .text = std::move(text)};
+    }
+
+    std::string folder_;
+    Attempt attempt_{.vm = {}, .epoch = 3};
+    Driver* driver_ = nullptr;
+    std::string done_;
+};
+
+TEST_F(DriverTest, PreparedBeforeAllWasSentIsNotBelieved) {
+    Driver driver = source(false);
+    driver_ = &driver;
+    Ends ends = connected();
+    ASSERT_TRUE(ends.theirs.send(frame(Frame::Kind::kWelcome)));
+    ASSERT_TRUE(ends.theirs.send(message(Event::kPrepared)));
+    driver.depart(ends.ours, false);
+    EXPECT_EQ(driver.state(), State::kKept);
+    EXPECT_EQ(driver.why(), "it does not go on");
+    EXPECT_EQ(done_, "stop guest; send rest; run guest; ");
+    const auto begin = ends.theirs.receive();
+    ASSERT_TRUE(begin);
+    EXPECT_EQ(begin->kind, Frame::Kind::kBegin);
+    const auto told = ends.theirs.receive();
+    ASSERT_TRUE(told);
+    EXPECT_EQ(told->message, Event::kAbort);
+}
+
+TEST_F(DriverTest, WhyNotAllCouldBeSentIsTheOtherSidesReason) {
+    Driver driver = source(false);
+    driver_ = &driver;
+    Ends ends = connected();
+    ASSERT_TRUE(ends.theirs.send(frame(Frame::Kind::kWelcome)));
+    ASSERT_TRUE(ends.theirs.send(message(Event::kAborted, "there is no room")));
+    driver.depart(ends.ours, false);
+    EXPECT_EQ(driver.state(), State::kKept);
+    EXPECT_EQ(driver.why(), "there is no room");
+}
+
+}  // namespace
+}  // namespace migration
