@@ -89,11 +89,23 @@ void Arrival::give_up(const std::string& why) {
     }
 }
 
+// A source begins an attempt only when the one before is over there, with the guest.
+bool Arrival::is_superseded_by(const Frame& greeting) const {
+    return greeting.kind == Frame::Kind::kBegin && driver_->state() == State::kPrepared &&
+           greeting.attempt.vm == attempt().vm && greeting.attempt.epoch > attempt().epoch;
+}
+
 void Arrival::take_link(Fd socket) {
     Link link(std::move(socket), further_->name());
     const auto greeting = link.receive();
     if (!greeting) {
         vmm::log_warn("receive", "%s", greeting.error().what.c_str());
+        return;
+    }
+    if (is_superseded_by(*greeting)) {
+        driver_->set_why("its source has begun another move of it");
+        driver_->on(Event::kSuperseded);
+        successor_ = Successor{std::move(further_), std::move(link), *greeting};
         return;
     }
     if (greeting->kind != Frame::Kind::kResume || greeting->attempt.vm != driver_->attempt().vm) {

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "migration/driver.h"
 #include "migration/format/source.h"
@@ -58,6 +59,14 @@ class Arrival {
     // All of it is here. Returns when it is ours; a failure: it never will be. `signals` becomes
     // readable when it shall be given back.
     vmm::Result<void> take_over(int signals);
+    // A newer attempt of this guest's that has come in meanwhile, after take_over() failed because
+    // of that: its BEGIN has no answer yet. What it needs of ours is free when we are gone.
+    struct Successor {
+        std::unique_ptr<FurtherLinks> further;
+        Link link;
+        Frame greeting;
+    };
+    std::optional<Successor> take_successor() { return std::exchange(successor_, std::nullopt); }
     // The source should know by now; what it has not heard, the record will tell it.
     void settle();
 
@@ -67,11 +76,13 @@ class Arrival {
     bool serve(int other);
     void end_late();
     void take_link(vmm::Fd socket);
+    bool is_superseded_by(const Frame& greeting) const;
 
     std::unique_ptr<FurtherLinks> further_;
     std::optional<Link> link_;
     std::unique_ptr<Driver> driver_;
     std::optional<format::FdSource> stream_;
+    std::optional<Successor> successor_;
     bool ours_ = false;
     // Until the source knows: whoever lost its link may ask again.
     vmm::Fd stop_;

@@ -12,10 +12,20 @@ bool Driver::take_message() {
         return false;
     }
     if (!frame->text.empty()) why_ = frame->text;
+    heard(*frame);
     return perform(ownership_.on({.kind = frame->message, .attempt = frame->attempt}));
 }
 
+void Driver::heard(const Frame& frame) {
+    if (frame.message == Event::kAborted && frame.attempt == attempt()) is_known_ = true;
+}
+
+bool Driver::is_untold() const {
+    return state() == State::kKept && all_sent_ && !is_known_;
+}
+
 std::optional<Event> Driver::rest_sent(const vmm::Result<void>& sent) {
+    all_sent_ = sent.has_value();
     if (sent) return std::nullopt;
     why_ = sent.error().what;
     if (link_ != nullptr && link_->has_something()) {
@@ -41,9 +51,12 @@ void Driver::look_at_record() {
 }
 
 void Driver::lose_link(const std::string& why) {
-    link_ = nullptr;
     why_ = why;
+    // It may be lost in one direction only.
+    is_losing_ = true;
     on(Event::kLinkLost);
+    is_losing_ = false;
+    link_ = nullptr;
 }
 
 bool Driver::greet(Link& link, bool cancel) {
@@ -66,14 +79,16 @@ bool Driver::greet(Link& link, bool cancel) {
         return false;
     }
     if (begins) return on(Event::kReady);
-    return on(cancel ? Event::kCancel : Event::kLinkUp);
+    return on(cancel && state() != State::kKept ? Event::kCancel : Event::kLinkUp);
 }
 
 void Driver::depart(Link& link, bool cancel) {
     why_.clear();
     use(&link);
+    // A guest that was kept just now stands still until we return: it is not made to wait.
+    const bool tells = is_untold();
     bool there = greet(link, cancel);
-    while (there && !is_settled(state())) {
+    while (there && (tells ? is_untold() : !is_settled(state()))) {
         there = take_message();
     }
     use(nullptr);
@@ -102,8 +117,13 @@ bool Driver::perform(const Step& step) {
 std::optional<Event> Driver::carry_out(Action action, const Attempt& attempt) {
     if (const auto message = message_of(action)) {
         if (link_ == nullptr) return std::nullopt;
-        const auto sent = link_->send(
-            {.kind = Frame::Kind::kMessage, .message = *message, .attempt = attempt, .text = why_});
+        const Frame frame{
+            .kind = Frame::Kind::kMessage, .message = *message, .attempt = attempt, .text = why_};
+        if (is_losing_) {
+            link_->send_at_once(frame);
+            return std::nullopt;
+        }
+        const auto sent = link_->send(frame);
         // That it is lost is noticed by whoever waits for the answer.
         if (!sent) vmm::log_info("move", "%s", sent.error().what.c_str());
         return std::nullopt;

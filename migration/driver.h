@@ -43,10 +43,15 @@ class Driver {
     void look_at_record();
     // The source's part over one link: from the first greeting, or from where an earlier link was
     // lost, until the attempt is over or this link is. `cancel`: the operator wants the guest back.
+    // Of an attempt that is_untold(), until the other side knows.
     void depart(Link& link, bool cancel);
+    // The source has kept a guest all of which the other side may have: it waits there, in the way
+    // of others, until it is told.
+    bool is_untold() const;
 
   private:
     bool perform(const Step& step);
+    void heard(const Frame& frame);
     bool greet(Link& link, bool cancel);
     void lose_link(const std::string& why);
     std::optional<Event> carry_out(Action action, const Attempt& attempt);
@@ -56,6 +61,9 @@ class Driver {
     std::string peer_;
     Act act_;
     Link* link_ = nullptr;
+    bool is_losing_ = false;  // the link
+    bool all_sent_ = false;   // of the guest
+    bool is_known_ = false;   // to the other side: how the attempt ended
     std::string why_;
 };
 

@@ -67,6 +67,12 @@ Result<void> Link::send(const Frame& frame) {
     return {};
 }
 
+void Link::send_at_once(const Frame& frame) {
+    const std::vector<std::byte> bytes = encode(frame);
+    [[maybe_unused]] const auto sent =
+        ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 Result<void> Link::read_exactly(std::span<std::byte> to) {
     while (!to.empty()) {
         const ssize_t n = ::recv(socket_.get(), to.data(), to.size(), 0);

@@ -50,6 +50,8 @@ class Link {
     // A failure means that the link is lost: there is nothing to do with it but to let go of it.
     vmm::Result<void> send(const Frame& frame);
     vmm::Result<Frame> receive();
+    // On a link that is being given up: nobody waits for its being taken.
+    void send_at_once(const Frame& frame);
 
     // Whether something has come that nobody has looked at yet, or the link's end has.
     bool has_something() const;

@@ -210,6 +210,7 @@ void depart(const Setup& setup) {
     while (auto told = hear(setup.control)) {
         Link link(std::move(told->link), "the other side", kPatience);
         now = &link;
+        if (driver && driver->is_untold() && told->word == Word::kLink) driver.reset();
         if (!driver) {
             const migration::Attempt attempt{.vm = setup.vm, .epoch = ++epoch};
             auto records = open_records(setup, Side::kSource, setup.vm, calls);
@@ -241,11 +242,12 @@ void depart(const Setup& setup) {
             answer(setup.control, Outcome::kOpen);
             continue;
         }
-        driver.reset();
+        const bool is_untold = driver->is_untold();
+        if (!is_untold) driver.reset();
         plan = {};  // what was to go wrong has
         guest.run();
         const Link closed = std::move(link);
-        answer(setup.control, Outcome::kKept);
+        answer(setup.control, is_untold ? Outcome::kUntold : Outcome::kKept);
     }
 }
 
@@ -331,14 +333,22 @@ void receive(const Setup& setup) {
             static_cast<void>(migration::refuse(link, greeting->attempt, "not like this"));
             continue;
         }
-        const auto arrival = migration::Arrival::begin(
-            std::make_unique<LinksOfControl>(setup.control), std::move(link), *greeting, records);
-        if (!arrival) std::_Exit(5);
-        Guest guest(*setup.page, Side::kDestination);
-        if (!take_guest(setup, **arrival, guest)) std::_Exit(5);
-        guest.run();
+        migration::Arrival::Successor next{std::make_unique<LinksOfControl>(setup.control),
+                                           std::move(link), *greeting};
         for (;;) {
-            ::pause();  // until whoever began all this has seen enough
+            auto arrival = migration::Arrival::begin(std::move(next.further), std::move(next.link),
+                                                     next.greeting, records);
+            if (!arrival) std::_Exit(5);
+            Guest guest(*setup.page, Side::kDestination);
+            if (take_guest(setup, **arrival, guest)) {
+                guest.run();
+                for (;;) {
+                    ::pause();  // until whoever began all this has seen enough
+                }
+            }
+            auto successor = (*arrival)->take_successor();
+            if (!successor) std::_Exit(5);
+            next = *std::move(successor);
         }
     }
 }

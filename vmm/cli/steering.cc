@@ -397,10 +397,10 @@ Response Steering::migrate(const Parameters& parameters) {
     }
     if (machine_.stopping()) return refusal(409, "the guest has ended");
     if (waiting_) return asked_already();
-    if (cancel && !is_open()) return refusal(409, "the guest is not being moved");
+    if (cancel && !is_open() && !is_untold_) return refusal(409, "the guest is not being moved");
     const Cooperation cooperation = cooperation_in(parameters);
     if (cooperation.refused) return *cooperation.refused;
-    if (cooperation.patience && !is_open()) {
+    if (cooperation.patience && !is_open() && !cancel) {
         return ask_guest({.ticket = {},
                           .word = "suspend",
                           .patience = *cooperation.patience,
@@ -415,20 +415,24 @@ Response Steering::migrate(const Parameters& parameters) {
 Response Steering::move_guest(const std::string& link, bool cancel) {
     using Outcome = MoveReport::Outcome;
     const Before before = before_move_.value_or(machine_.paused() ? Before::kPaused : Before::kRan);
+    // Of a move that is over here: the guest has nothing to do with it.
+    const bool only_tells = cancel && !is_open();
     const auto report = migrate_(link, cancel, [this] {
         if (!machine_.paused()) stop_guest();
     });
     if (!report) {
-        if (!is_open()) wake_suspended();
+        if (!is_open() && !only_tells) wake_suspended();
         return refusal(report.error().fault == Fault::kUser ? 400 : 500, report.error().what);
     }
     before_move_.reset();
+    is_untold_ = !report->told;
     switch (report->outcome) {
         case Outcome::kGone:
             moved_ = true;
             machine_.stop({.kind = StopCause::Kind::kRequested});
             break;
         case Outcome::kKept:
+            if (only_tells) break;
             wake_suspended();
             if (before == Before::kRan && machine_.paused()) let_guest_go();
             break;
@@ -437,6 +441,7 @@ Response Steering::move_guest(const std::string& link, bool cancel) {
     constexpr std::array<std::string_view, 3> kOutcomes{"gone", "kept", "open"};
     return answer_of({{"outcome", kOutcomes[static_cast<std::size_t>(report->outcome)]},
                       {"state", report->state},
+                      {"told", report->told},
                       {"why", report->why},
                       {"bytes", report->bytes},
                       {"blackout_ns", report->blackout.count()}});

@@ -46,6 +46,7 @@ struct MoveReport {
     };
     std::string state;  // of migration/ownership.h
     Outcome outcome = Outcome::kOpen;
+    bool told = true;  // of kKept: the other side does not wait for it any more
     std::string why;                       // empty: nothing went wrong
     std::uint64_t bytes = 0;               // of the guest, sent
     std::chrono::nanoseconds blackout{0};  // so long it stood still by now
@@ -142,6 +143,7 @@ class Steering {
     // Of a move of which it is not known yet how it ended: what the guest did before it.
     enum class Before { kRan, kPaused };
     std::optional<Before> before_move_;
+    bool is_untold_ = false;  // of one that ended here, MoveReport::told
 };
 
 }  // namespace vmm::cli

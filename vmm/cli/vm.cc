@@ -671,6 +671,8 @@ Result<void> VmImpl::send_rest() {
 Result<MoveReport> VmImpl::migrate(const std::string& name, bool cancel,
                                    const std::function<void()>& stop) {
     migration::Link link(TRY(connect_to_link(name)), "the other side");
+    // One that is over here is begun anew, if the other side is not to be told of it.
+    if (departure_ && departure_->driver->is_untold() && !cancel) departure_.reset();
     if (!departure_) TRY(begin_to_move());
     departure_->stop = stop;
     departure_->link = &link;
@@ -683,12 +685,13 @@ Result<MoveReport> VmImpl::migrate(const std::string& name, bool cancel,
         .outcome = driver.state() == migration::State::kGone   ? MoveReport::Outcome::kGone
                    : driver.state() == migration::State::kKept ? MoveReport::Outcome::kKept
                                                                : MoveReport::Outcome::kOpen,
+        .told = !driver.is_untold(),
         .why = driver.why(),
         .bytes = departure_->bytes,
         .blackout = departure_->bytes == 0
                         ? std::chrono::nanoseconds{0}
                         : std::chrono::duration_cast<std::chrono::nanoseconds>(stood)};
-    if (report.outcome != MoveReport::Outcome::kOpen) departure_.reset();
+    if (report.outcome != MoveReport::Outcome::kOpen && report.told) departure_.reset();
     return report;
 }
 

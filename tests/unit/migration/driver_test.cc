@@ -86,5 +86,58 @@ TEST_F(DriverTest, WhyNotAllCouldBeSentIsTheOtherSidesReason) {
     EXPECT_EQ(driver.why(), "there is no room");
 }
 
+// Ctrl-C, as the source sees it: nothing more comes, but what it says is still carried.
+TEST_F(DriverTest, TheLastWordIsSaidOnALinkThatIsLostInOneDirection) {
+    Driver driver = source();
+    driver_ = &driver;
+    Ends ends = connected();
+    ASSERT_TRUE(ends.theirs.send(frame(Frame::Kind::kWelcome)));
+    ASSERT_EQ(::shutdown(ends.theirs.fd(), SHUT_WR), 0);
+    driver.depart(ends.ours, false);
+    EXPECT_EQ(driver.state(), State::kKept);
+    EXPECT_TRUE(driver.is_untold());
+    ASSERT_TRUE(ends.theirs.receive());  // BEGIN
+    const auto told = ends.theirs.receive();
+    ASSERT_TRUE(told);
+    EXPECT_EQ(told->message, Event::kAbort);
+}
+
+TEST_F(DriverTest, WhatWasKeptIsToldOverAnotherLink) {
+    Driver driver = source();
+    driver_ = &driver;
+    {
+        Ends ends = connected();
+        ASSERT_TRUE(ends.theirs.send(frame(Frame::Kind::kWelcome)));
+        ASSERT_EQ(::shutdown(ends.theirs.fd(), SHUT_WR), 0);
+        driver.depart(ends.ours, false);
+    }
+    ASSERT_TRUE(driver.is_untold());
+    Ends ends = connected();
+    ASSERT_TRUE(ends.theirs.send(frame(Frame::Kind::kWelcome)));
+    ASSERT_TRUE(ends.theirs.send(message(Event::kPrepared)));
+    ASSERT_TRUE(ends.theirs.send(message(Event::kAborted)));
+    driver.depart(ends.ours, true);
+    EXPECT_EQ(driver.state(), State::kKept);
+    EXPECT_FALSE(driver.is_untold());
+    EXPECT_EQ(done_, "stop guest; send rest; run guest; ");  // once
+    const auto resume = ends.theirs.receive();
+    ASSERT_TRUE(resume);
+    EXPECT_EQ(resume->kind, Frame::Kind::kResume);
+    const auto told = ends.theirs.receive();
+    ASSERT_TRUE(told);
+    EXPECT_EQ(told->message, Event::kAbort);
+}
+
+TEST_F(DriverTest, WhatTheOtherSideRefusedIsKnownThere) {
+    Driver driver = source();
+    driver_ = &driver;
+    Ends ends = connected();
+    ASSERT_TRUE(ends.theirs.send(frame(Frame::Kind::kWelcome)));
+    ASSERT_TRUE(ends.theirs.send(message(Event::kAborted, "it is full")));
+    driver.depart(ends.ours, false);
+    EXPECT_EQ(driver.state(), State::kKept);
+    EXPECT_FALSE(driver.is_untold());
+}
+
 }  // namespace
 }  // namespace migration
