@@ -15,19 +15,37 @@ using vmm::Failure;
 using vmm::Fd;
 using vmm::Result;
 
+namespace {
+
+constexpr const char* kNotTheSource = "this move was begun by somebody else";
+
+Peer source_of(const Frame& greeting) {
+    return {.folder = greeting.folder, .secret = greeting.secret};
+}
+
+}  // namespace
+
 Result<void> refuse(Link& link, const Attempt& attempt, const std::string& why) {
     [[maybe_unused]] const auto sent =
         link.send({.kind = Frame::Kind::kRefused, .attempt = attempt, .text = why});
     return vmm::host_error(why);
 }
 
-Result<void> answer_from_records(Link& link, const Attempt& attempt, const OpenRecords& open) {
+Result<void> answer_from_records(Link& link, const Frame& greeting, const OpenRecords& open) {
+    const Attempt& attempt = greeting.attempt;
     auto records = open(attempt.vm);
     if (!records) return refuse(link, attempt, records.error().what);
-    Driver driver(Ownership::restarted(Side::kDestination, attempt), *std::move(records),
-                  link.peer(), [](Action) -> std::optional<Event> { return std::nullopt; });
+    const Peer peer = source_of(greeting);
+    // One that cannot be read is the driver's to find.
+    if (const auto before = records->read();
+        before && *before && (*before)->attempt == attempt && (*before)->peer != peer) {
+        return refuse(link, attempt, kNotTheSource);
+    }
+    Driver driver(Ownership::restarted(Side::kDestination, attempt), *std::move(records), peer,
+                  [](Action) -> std::optional<Event> { return std::nullopt; });
     driver.look_at_record();
-    TRY(link.send({.kind = Frame::Kind::kWelcome, .attempt = attempt}));
+    TRY(link.send(
+        {.kind = Frame::Kind::kWelcome, .attempt = attempt, .folder = driver.folder_id()}));
     driver.use(&link);
     driver.on(Event::kLinkUp);
     while (driver.take_message()) {
@@ -52,21 +70,23 @@ Result<std::unique_ptr<Arrival>> Arrival::begin(std::unique_ptr<FurtherLinks> fu
     if (!records) return Failure{refuse(to, attempt, records.error().what).error()};
     arrival->stop_ = Fd(::eventfd(0, EFD_CLOEXEC));
     if (!arrival->stop_) return vmm::errno_error("eventfd");
-    arrival->driver_ =
-        std::make_unique<Driver>(Ownership::destination(attempt), *std::move(records), to.peer(),
-                                 [raw = arrival.get()](Action action) -> std::optional<Event> {
-                                     switch (action) {
-                                         // Disks will have some. The guest's name has been taken
-                                         // since it was made.
-                                         case Action::kTakeLocks: return Event::kLocked;
-                                         case Action::kRunGuest: raw->ours_ = true; break;
-                                         // Whoever made it lets it go: nothing runs it but what
-                                         // take_over() lets through.
-                                         default: break;
-                                     }
-                                     return std::nullopt;
-                                 });
-    TRY(to.send({.kind = Frame::Kind::kWelcome, .attempt = attempt}));
+    arrival->driver_ = std::make_unique<Driver>(
+        Ownership::destination(attempt), *std::move(records), source_of(greeting),
+        [raw = arrival.get()](Action action) -> std::optional<Event> {
+            switch (action) {
+                // Disks will have some. The guest's name has been taken
+                // since it was made.
+                case Action::kTakeLocks: return Event::kLocked;
+                case Action::kRunGuest: raw->ours_ = true; break;
+                // Whoever made it lets it go: nothing runs it but what
+                // take_over() lets through.
+                default: break;
+            }
+            return std::nullopt;
+        });
+    TRY(to.send({.kind = Frame::Kind::kWelcome,
+                 .attempt = attempt,
+                 .folder = arrival->driver_->folder_id()}));
     arrival->stream_.emplace(to.fd(), to.peer());
     return arrival;
 }
@@ -113,7 +133,17 @@ void Arrival::take_link(Fd socket) {
             refuse(link, greeting->attempt, "another guest is being received here");
         return;
     }
-    if (!link.send({.kind = Frame::Kind::kWelcome, .attempt = greeting->attempt})) return;
+    // Whoever it is, the link that we have stays.
+    if (greeting->attempt != attempt() || source_of(*greeting) != driver_->peer()) {
+        [[maybe_unused]] const auto refused = refuse(link, greeting->attempt, kNotTheSource);
+        vmm::log_warn("receive", "%s: a stranger asked for the guest", link.peer().c_str());
+        return;
+    }
+    if (!link.send({.kind = Frame::Kind::kWelcome,
+                    .attempt = greeting->attempt,
+                    .folder = driver_->folder_id()})) {
+        return;
+    }
     // The source has one link at a time: this one is in the old one's place.
     link_.emplace(std::move(link));
     driver_->use(&*link_);

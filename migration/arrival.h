@@ -37,8 +37,8 @@ using OpenRecords = std::function<vmm::Result<Records>(const VmId& vm)>;
 // Tells the source that nothing came of it, and gives the reason back as a failure.
 vmm::Result<void> refuse(Link& link, const Attempt& attempt, const std::string& why);
 
-// About a move that no living process here has in hand: from what is on the disk.
-vmm::Result<void> answer_from_records(Link& link, const Attempt& attempt, const OpenRecords& open);
+// A RESUME of a move that no living process here has in hand: from what is on the disk.
+vmm::Result<void> answer_from_records(Link& link, const Frame& greeting, const OpenRecords& open);
 
 class Arrival {
   public:

@@ -62,8 +62,18 @@ void Driver::lose_link(const std::string& why) {
 bool Driver::greet(Link& link, bool cancel) {
     const bool begins = state() == State::kMoving;
     if (begins && cancel) return on(Event::kCancel);
-    const auto greeted = link.send(
-        {.kind = begins ? Frame::Kind::kBegin : Frame::Kind::kResume, .attempt = attempt()});
+    if (begins) {
+        const auto secret = make_secret();
+        if (!secret) {
+            lose_link(secret.error().what);
+            return false;
+        }
+        peer_.secret = *secret;
+    }
+    const auto greeted = link.send({.kind = begins ? Frame::Kind::kBegin : Frame::Kind::kResume,
+                                    .attempt = attempt(),
+                                    .folder = folder_id(),
+                                    .secret = peer_.secret});
     const auto answer =
         greeted ? link.receive() : vmm::Result<Frame>(vmm::Failure{greeted.error()});
     if (!answer) {
@@ -78,7 +88,15 @@ bool Driver::greet(Link& link, bool cancel) {
         lose_link(link.peer() + ": it broke the protocol");
         return false;
     }
-    if (begins) return on(Event::kReady);
+    if (begins) {
+        peer_.folder = answer->folder;
+        return on(Event::kReady);
+    }
+    // What is not known there is known nowhere, but only there.
+    if (answer->folder != peer_.folder) {
+        lose_link(link.peer() + ": it is not where the guest was sent to");
+        return false;
+    }
     return on(cancel && state() != State::kKept ? Event::kCancel : Event::kLinkUp);
 }
 

@@ -17,11 +17,11 @@ class Driver {
     // Done to the guest or its locks; what is returned is told at once (kFailed, kLocked).
     using Act = std::function<std::optional<Event>(Action)>;
 
-    // `peer`: what the record will say of the other side.
-    Driver(Ownership ownership, Records records, std::string peer, Act act)
+    // `peer`: with whom the attempt was begun; of a source that has not begun it is not known yet.
+    Driver(Ownership ownership, Records records, const Peer& peer, Act act)
         : ownership_(std::move(ownership)),
           records_(std::move(records)),
-          peer_(std::move(peer)),
+          peer_(peer),
           act_(std::move(act)) {}
 
     State state() const { return ownership_.state(); }
@@ -39,6 +39,8 @@ class Driver {
     // How sending the guest ended (Action::kSendRest), for what is told to the table. Of a guest of
     // which not all was sent PREPARED cannot be true: it is not waited for.
     std::optional<Event> rest_sent(const vmm::Result<void>& sent);
+    const Peer& peer() const { return peer_; }
+    const FolderId& folder_id() const { return records_.folder_id(); }
     // What a new process finds of an earlier one.
     void look_at_record();
     // The source's part over one link: from the first greeting, or from where an earlier link was
@@ -58,7 +60,7 @@ class Driver {
 
     Ownership ownership_;
     Records records_;
-    std::string peer_;
+    Peer peer_;
     Act act_;
     Link* link_ = nullptr;
     bool is_losing_ = false;  // the link

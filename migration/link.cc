@@ -21,9 +21,9 @@ using vmm::Result;
 namespace {
 
 constexpr std::string_view kMagic = "XENOMOVE";
-constexpr std::uint32_t kVersion = 1;
-// Magic, version, kind, message, length of the text, id and epoch.
-constexpr std::size_t kHead = 8 + 4 + 4 + 4 + 4 + 16 + 8;
+constexpr std::uint32_t kVersion = 2;
+// Magic, version, kind, message, length of the text, id and epoch, folder and secret.
+constexpr std::size_t kHead = 8 + 4 + 4 + 4 + 4 + 16 + 8 + 16 + 16;
 constexpr std::size_t kSum = 8;
 
 }  // namespace
@@ -38,6 +38,8 @@ std::vector<std::byte> encode(const Frame& frame) {
     out.integer(text.size(), 4);
     out.raw(frame.attempt.vm);
     out.integer(frame.attempt.epoch, 8);
+    out.raw(frame.folder);
+    out.raw(frame.secret);
     out.raw(std::as_bytes(std::span(text)));
     std::vector<std::byte> bytes = out.take();
     vmm::saved::Encoder sum;
@@ -97,9 +99,14 @@ Result<Frame> Link::receive() {
     const std::uint64_t message = in.integer(4);
     const std::uint64_t length = in.integer(4);
     Frame frame;
-    const auto vm = in.raw(frame.attempt.vm.size());
-    std::copy(vm.begin(), vm.end(), frame.attempt.vm.begin());
+    const auto take = [&in](std::array<std::byte, 16>& id) {
+        const auto raw = in.raw(id.size());
+        std::copy(raw.begin(), raw.end(), id.begin());
+    };
+    take(frame.attempt.vm);
     frame.attempt.epoch = in.integer(8);
+    take(frame.folder);
+    take(frame.secret);
     if (version != kVersion) {
         return vmm::host_error(peer_ + ": it speaks version " + std::to_string(version) +
                                " of the protocol, which is not known here");

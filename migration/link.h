@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "migration/durable.h"
 #include "migration/format/sink.h"
 #include "migration/ownership.h"
 #include "vmm/base/fd.h"
@@ -29,6 +30,10 @@ struct Frame {
     Kind kind = Kind::kMessage;
     Event message = Event::kCount;  // kPrepared to kDone, of a kMessage
     Attempt attempt;
+    // Of a BEGIN and a RESUME: the attempt's secret, and the folder of the source's records. Of a
+    // WELCOME: the folder of the destination's.
+    FolderId folder{};
+    Secret secret{};
     std::string text = {};  // for the operator: why
     bool operator==(const Frame&) const = default;
 };

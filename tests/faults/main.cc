@@ -362,8 +362,8 @@ class Move {
         return {};
     }
 
-    // Of a move that failed nothing is left that could harm the next: a destination that still waits
-    // takes it.
+    // Of a move that failed nothing is left that could harm the next: a destination that still
+    // waits takes it.
     std::string again() {
         if (page_.ran[1] != 0) return "the destination ran a guest that the source had kept";
         links_ = point_.links.size();
@@ -453,7 +453,7 @@ std::vector<std::uint64_t> units_of(const std::string& bytes) {
         const std::size_t at = units.back();
         std::uint64_t size = 0;
         if (bytes.compare(at, 8, "XENOMOVE") == 0) {
-            size = 56 + number(at + 20, 4);
+            size = 88 + number(at + 20, 4);
         } else if (bytes.compare(at, 8, "XENOLITH") == 0) {
             size = 64;
         } else {
@@ -461,7 +461,6 @@ std::vector<std::uint64_t> units_of(const std::string& bytes) {
         }
         units.push_back(at + size);
     }
-    if (units.back() != bytes.size()) units.push_back(bytes.size());  // a frame of 56 bytes
     return units;
 }
 

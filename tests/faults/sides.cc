@@ -219,14 +219,13 @@ void depart(const Setup& setup) {
                 continue;
             }
             driver.emplace(
-                migration::Ownership::source(attempt), *std::move(records), "",
+                migration::Ownership::source(attempt), *std::move(records), migration::Peer{},
                 [&](Action action) -> std::optional<Event> {
                     if (action == Action::kStopGuest && setup.mistake != Mistake::kDoesNotStop) {
                         guest.stop();
                     }
                     if (action != Action::kSendRest) return std::nullopt;
-                    return driver->rest_sent(
-                        send_guest(*now, guest, driver->attempt(), plan));
+                    return driver->rest_sent(send_guest(*now, guest, driver->attempt(), plan));
                 });
         }
         driver->depart(link, told->word == Word::kCancel);
@@ -261,7 +260,8 @@ void hand_over(const Setup& setup) {
     Driver driver(
         migration::Ownership::restarted(
             Side::kSource, *before ? (*before)->attempt : migration::Attempt{setup.vm, 0}),
-        *std::move(records), "", [](Action) -> std::optional<Event> { return std::nullopt; });
+        *std::move(records), *before ? (*before)->peer : migration::Peer{},
+        [](Action) -> std::optional<Event> { return std::nullopt; });
     driver.look_at_record();
     for (;;) {
         const bool over = migration::is_settled(driver.state());
@@ -326,7 +326,7 @@ void receive(const Setup& setup) {
         const auto greeting = link.receive();
         if (!greeting) continue;
         if (greeting->kind == Frame::Kind::kResume) {
-            static_cast<void>(migration::answer_from_records(link, greeting->attempt, records));
+            static_cast<void>(migration::answer_from_records(link, *greeting, records));
             continue;
         }
         if (greeting->kind != Frame::Kind::kBegin) {

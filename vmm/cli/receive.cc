@@ -304,7 +304,7 @@ Result<ExitStatus> receive_guest(const config::ReceiveRequest& request, Door doo
             done = Failure{handed_on.error()};
         } else if (*handed_on) {
         } else if (resumes) {
-            done = migration::answer_from_records(link, greeting->attempt, records_of);
+            done = migration::answer_from_records(link, *greeting, records_of);
         } else if (!begins) {
             done = migration::refuse(link, greeting->attempt, "a move does not begin like this");
         } else {

@@ -631,7 +631,7 @@ Result<void> VmImpl::begin_to_move() {
     auto records = TRY(migration::Records::open(folder, migration::Side::kSource, id_));
     departure_.emplace();
     departure_->driver = std::make_unique<migration::Driver>(
-        migration::Ownership::source(attempt), std::move(records), "",
+        migration::Ownership::source(attempt), std::move(records), migration::Peer{},
         [this](migration::Action action) { return act_on_move(action); });
     return {};
 }
@@ -643,8 +643,7 @@ std::optional<migration::Event> VmImpl::act_on_move(migration::Action action) {
             departure_->stop();
             departure_->stopped = std::chrono::steady_clock::now();
             break;
-        case Action::kSendRest:
-            return departure_->driver->rest_sent(send_rest());
+        case Action::kSendRest: return departure_->driver->rest_sent(send_rest());
         case Action::kRunGuest:
             at_rest_ = false;
             store_event_->ring();

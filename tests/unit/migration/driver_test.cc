@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <future>
 #include <string>
+#include <vector>
 
 #include <sys/socket.h>
 
@@ -27,7 +28,7 @@ class DriverTest : public testing::Test {
     Driver source(bool sends = true) {
         auto records = Records::open(folder_, Side::kSource, attempt_.vm);
         EXPECT_TRUE(records);
-        return {Ownership::source(attempt_), *std::move(records), "",
+        return {Ownership::source(attempt_), *std::move(records), Peer{},
                 [this, sends](Action action) -> std::optional<Event> {
                     done_ += std::string(name_of(action)) + "; ";
                     if (action != Action::kSendRest) return std::nullopt;
@@ -126,6 +127,70 @@ TEST_F(DriverTest, WhatWasKeptIsToldOverAnotherLink) {
     const auto told = ends.theirs.receive();
     ASSERT_TRUE(told);
     EXPECT_EQ(told->message, Event::kAbort);
+}
+
+// After COMMIT: one that never had the guest would deny that it owns it.
+TEST_F(DriverTest, WhoeverElseAnswersIsALostLink) {
+    Driver driver = source();
+    driver_ = &driver;
+    const auto answer = [&](const FolderId& folder, std::initializer_list<Event> messages) {
+        Ends ends = connected();
+        Frame welcome = frame(Frame::Kind::kWelcome);
+        welcome.folder = folder;
+        EXPECT_TRUE(ends.theirs.send(welcome));
+        for (const Event event : messages) {
+            EXPECT_TRUE(ends.theirs.send(message(event)));
+        }
+        EXPECT_EQ(::shutdown(ends.theirs.fd(), SHUT_WR), 0);
+        driver.depart(ends.ours, false);
+        std::vector<Frame> said;
+        ends.ours = connected().ours;
+        for (auto next = ends.theirs.receive(); next; next = ends.theirs.receive()) {
+            said.push_back(*next);
+        }
+        return said;
+    };
+    FolderId there{}, elsewhere{};
+    there.fill(std::byte{3});
+    elsewhere.fill(std::byte{4});
+    const auto begun = answer(there, {Event::kPrepared});
+    ASSERT_EQ(begun.size(), 2u);  // BEGIN and COMMIT
+    ASSERT_EQ(driver.state(), State::kCommitted);
+    const auto asked = answer(elsewhere, {Event::kAborted});
+    EXPECT_EQ(driver.state(), State::kCommitted);
+    ASSERT_EQ(asked.size(), 1u);  // nor does it hear COMMIT
+    EXPECT_EQ(asked[0].kind, Frame::Kind::kResume);
+    EXPECT_EQ(asked[0].secret, begun[0].secret);
+    EXPECT_NE(asked[0].secret, Secret{});
+    EXPECT_EQ(asked[0].folder, driver.folder_id());
+    EXPECT_EQ(done_, "stop guest; send rest; ");
+    answer(there, {Event::kAborted});
+    EXPECT_EQ(driver.state(), State::kKept);
+}
+
+// As the process that comes after it.
+TEST_F(DriverTest, TheRecordKnowsWhomToAsk) {
+    Peer peer;
+    {
+        Driver driver = source();
+        driver_ = &driver;
+        Ends ends = connected();
+        Frame welcome = frame(Frame::Kind::kWelcome);
+        welcome.folder.fill(std::byte{3});
+        ASSERT_TRUE(ends.theirs.send(welcome));
+        ASSERT_TRUE(ends.theirs.send(message(Event::kPrepared)));
+        ASSERT_EQ(::shutdown(ends.theirs.fd(), SHUT_WR), 0);
+        driver.depart(ends.ours, false);
+        ASSERT_EQ(driver.state(), State::kCommitted);
+        peer = driver.peer();
+    }
+    const auto records = Records::open(folder_, Side::kSource, attempt_.vm);
+    ASSERT_TRUE(records);
+    const auto left = records->read();
+    ASSERT_TRUE(left && *left);
+    EXPECT_EQ((*left)->peer, peer);
+    EXPECT_EQ(peer.folder[0], std::byte{3});
+    EXPECT_NE(peer.secret, Secret{});
 }
 
 TEST_F(DriverTest, WhatTheOtherSideRefusedIsKnownThere) {
