@@ -115,32 +115,37 @@ bool Arrival::is_superseded_by(const Frame& greeting) const {
            greeting.attempt.vm == attempt().vm && greeting.attempt.epoch > attempt().epoch;
 }
 
-void Arrival::take_link(Fd socket) {
-    Link link(std::move(socket), further_->name());
-    const auto greeting = link.receive();
+// Whether there is nothing more to hear from it: it has said what it wants, or is gone.
+bool Arrival::is_heard(Link& caller) {
+    const auto greeting = caller.receive_at_once();
     if (!greeting) {
         vmm::log_warn("receive", "%s", greeting.error().what.c_str());
-        return;
+        return true;
     }
-    if (is_superseded_by(*greeting)) {
+    if (*greeting) take_link(std::move(caller), **greeting);
+    return greeting->has_value();
+}
+
+void Arrival::take_link(Link link, const Frame& greeting) {
+    if (is_superseded_by(greeting)) {
         driver_->set_why("its source has begun another move of it");
         driver_->on(Event::kSuperseded);
-        successor_ = Successor{std::move(further_), std::move(link), *greeting};
+        successor_ = Successor{std::move(further_), std::move(link), greeting};
         return;
     }
-    if (greeting->kind != Frame::Kind::kResume || greeting->attempt.vm != driver_->attempt().vm) {
+    if (greeting.kind != Frame::Kind::kResume || greeting.attempt.vm != driver_->attempt().vm) {
         [[maybe_unused]] const auto refused =
-            refuse(link, greeting->attempt, "another guest is being received here");
+            refuse(link, greeting.attempt, "another guest is being received here");
         return;
     }
     // Whoever it is, the link that we have stays.
-    if (greeting->attempt != attempt() || source_of(*greeting) != driver_->peer()) {
-        [[maybe_unused]] const auto refused = refuse(link, greeting->attempt, kNotTheSource);
+    if (greeting.attempt != attempt() || source_of(greeting) != driver_->peer()) {
+        [[maybe_unused]] const auto refused = refuse(link, greeting.attempt, kNotTheSource);
         vmm::log_warn("receive", "%s: a stranger asked for the guest", link.peer().c_str());
         return;
     }
     if (!link.send({.kind = Frame::Kind::kWelcome,
-                    .attempt = greeting->attempt,
+                    .attempt = greeting.attempt,
                     .folder = driver_->folder_id()})) {
         return;
     }
@@ -152,16 +157,31 @@ void Arrival::take_link(Fd socket) {
 
 // Waits for one thing and does it; false: it was `other`.
 bool Arrival::serve(int other) {
+    // Whoever calls and says nothing stands in nobody's way.
+    constexpr std::size_t kMostCallers = 8;
     const auto doors = further_->fds();
-    std::array<pollfd, 4> fds{{{.fd = link_ ? link_->fd() : -1, .events = POLLIN, .revents = 0},
-                               {.fd = doors[0], .events = POLLIN, .revents = 0},
-                               {.fd = doors[1], .events = POLLIN, .revents = 0},
-                               {.fd = other, .events = POLLIN, .revents = 0}}};
+    std::vector<pollfd> fds{{.fd = link_ ? link_->fd() : -1, .events = POLLIN, .revents = 0},
+                            {.fd = doors[0], .events = POLLIN, .revents = 0},
+                            {.fd = doors[1], .events = POLLIN, .revents = 0},
+                            {.fd = other, .events = POLLIN, .revents = 0}};
+    const std::size_t first = fds.size();
+    for (const Link& caller : callers_) {
+        fds.push_back({.fd = caller.fd(), .events = POLLIN, .revents = 0});
+    }
     if (::poll(fds.data(), fds.size(), -1) < 0) return errno == EINTR;
     if (fds[0].revents != 0 && !driver_->take_message()) link_.reset();
     if (fds[1].revents != 0 || fds[2].revents != 0) {
-        if (auto socket = further_->accept()) take_link(*std::move(socket));
+        if (auto socket = further_->accept()) {
+            callers_.emplace_back(*std::move(socket), further_->name());
+        }
     }
+    std::vector<Link> still;
+    for (std::size_t i = 0; i < callers_.size(); ++i) {
+        const bool spoke = first + i < fds.size() && fds[first + i].revents != 0;
+        if (!spoke || !is_heard(callers_[i])) still.push_back(std::move(callers_[i]));
+    }
+    if (still.size() > kMostCallers) still.erase(still.begin());  // there the longest
+    callers_ = std::move(still);
     return fds[3].revents == 0;
 }
 

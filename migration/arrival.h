@@ -12,6 +12,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "migration/driver.h"
 #include "migration/format/source.h"
@@ -75,11 +76,13 @@ class Arrival {
         : further_(std::move(further)), link_(std::move(link)) {}
     bool serve(int other);
     void end_late();
-    void take_link(vmm::Fd socket);
+    bool is_heard(Link& caller);
+    void take_link(Link link, const Frame& greeting);
     bool is_superseded_by(const Frame& greeting) const;
 
     std::unique_ptr<FurtherLinks> further_;
     std::optional<Link> link_;
+    std::vector<Link> callers_;  // who have not said all of their greeting
     std::unique_ptr<Driver> driver_;
     std::optional<format::FdSource> stream_;
     std::optional<Successor> successor_;

@@ -87,14 +87,31 @@ Result<void> Link::read_exactly(std::span<std::byte> to) {
     return {};
 }
 
-Result<Frame> Link::receive() {
-    std::vector<std::byte> bytes(kHead);
-    TRY(read_exactly(bytes));
-    if (std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) != 0) {
+// Of the whole frame.
+Result<std::size_t> Link::length_of(std::span<const std::byte> head) const {
+    if (std::memcmp(head.data(), kMagic.data(), kMagic.size()) != 0) {
         return vmm::host_error(peer_ + ": what comes from there is no move of a guest");
     }
-    vmm::saved::Decoder in(std::span<const std::byte>(bytes).subspan(kMagic.size()));
+    vmm::saved::Decoder in(head.subspan(kMagic.size()));
     const std::uint64_t version = in.integer(4);
+    in.integer(4);
+    in.integer(4);
+    const std::uint64_t text = in.integer(4);
+    if (version != kVersion) {
+        return vmm::host_error(peer_ + ": it speaks version " + std::to_string(version) +
+                               " of the protocol, which is not known here");
+    }
+    if (text > kMostText) return vmm::host_error(peer_ + ": a frame is too long");
+    return kHead + text + kSum;
+}
+
+// All of one.
+Result<Frame> Link::frame_of(std::span<const std::byte> bytes) const {
+    vmm::saved::Decoder sum(bytes.last(kSum));
+    if (sum.integer(kSum) != format::checksum(bytes.first(bytes.size() - kSum))) {
+        return vmm::host_error(peer_ + ": a frame is damaged");
+    }
+    vmm::saved::Decoder in(bytes.subspan(kMagic.size() + 4));
     const std::uint64_t kind = in.integer(4);
     const std::uint64_t message = in.integer(4);
     const std::uint64_t length = in.integer(4);
@@ -107,17 +124,6 @@ Result<Frame> Link::receive() {
     frame.attempt.epoch = in.integer(8);
     take(frame.folder);
     take(frame.secret);
-    if (version != kVersion) {
-        return vmm::host_error(peer_ + ": it speaks version " + std::to_string(version) +
-                               " of the protocol, which is not known here");
-    }
-    if (length > kMostText) return vmm::host_error(peer_ + ": a frame is too long");
-    bytes.resize(kHead + length + kSum);
-    TRY(read_exactly(std::span(bytes).subspan(kHead)));
-    vmm::saved::Decoder sum(std::span<const std::byte>(bytes).last(kSum));
-    if (sum.integer(kSum) != format::checksum(std::span(bytes).first(kHead + length))) {
-        return vmm::host_error(peer_ + ": a frame is damaged");
-    }
     const bool is_message = kind == static_cast<std::uint64_t>(Frame::Kind::kMessage);
     if (kind < static_cast<std::uint64_t>(Frame::Kind::kBegin) ||
         kind > static_cast<std::uint64_t>(Frame::Kind::kMessage) ||
@@ -132,6 +138,33 @@ Result<Frame> Link::receive() {
     std::ranges::replace_if(
         frame.text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
     return frame;
+}
+
+Result<Frame> Link::receive() {
+    std::vector<std::byte> bytes(kHead);
+    TRY(read_exactly(bytes));
+    bytes.resize(TRY(length_of(bytes)));
+    TRY(read_exactly(std::span(bytes).subspan(kHead)));
+    return frame_of(bytes);
+}
+
+Result<std::optional<Frame>> Link::receive_at_once() {
+    for (;;) {
+        const std::size_t had = begun_.size();
+        const std::size_t whole = had < kHead ? kHead : TRY(length_of(begun_));
+        if (had == whole) {
+            const auto bytes = std::exchange(begun_, {});
+            return std::optional(TRY(frame_of(bytes)));
+        }
+        begun_.resize(whole);
+        const ssize_t n = ::recv(socket_.get(), begun_.data() + had, whole - had, MSG_DONTWAIT);
+        const int code = errno;
+        begun_.resize(had + static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+        if (n == 0) return vmm::host_error(peer_ + ": the connection ended");
+        if (n > 0 || code == EINTR) continue;
+        if (code == EAGAIN) return std::optional<Frame>{};
+        return vmm::errno_error(peer_, vmm::Fault::kHost, code);
+    }
 }
 
 bool Link::has_something() const {

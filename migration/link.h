@@ -55,6 +55,8 @@ class Link {
     // A failure means that the link is lost: there is nothing to do with it but to let go of it.
     vmm::Result<void> send(const Frame& frame);
     vmm::Result<Frame> receive();
+    // Without waiting; none: not all of it has come yet.
+    vmm::Result<std::optional<Frame>> receive_at_once();
     // On a link that is being given up: nobody waits for its being taken.
     void send_at_once(const Frame& frame);
 
@@ -63,9 +65,12 @@ class Link {
 
   private:
     vmm::Result<void> read_exactly(std::span<std::byte> to);
+    vmm::Result<std::size_t> length_of(std::span<const std::byte> head) const;
+    vmm::Result<Frame> frame_of(std::span<const std::byte> bytes) const;
 
     vmm::Fd socket_;
     std::string peer_;
+    std::vector<std::byte> begun_;  // a frame
 };
 
 // Where the guest is written to. The other side says nothing while it receives unless it cannot go

@@ -164,6 +164,34 @@ TEST_F(ArrivalTest, AStrangerGetsNothingAndDisturbsNothing) {
     expect_taken(*source_);
 }
 
+TEST_F(ArrivalTest, OneThatSaysNothingOrHalfAFrameDelaysNothing) {
+    Link silent = call();
+    Link slow = call();
+    const auto bytes = encode(resume());
+    ASSERT_EQ(::send(slow.fd(), bytes.data(), bytes.size() / 2, 0),
+              static_cast<ssize_t>(bytes.size() / 2));
+    // They are there before what the source says now.
+    Link refused = call();
+    ASSERT_TRUE(refused.send(message(Event::kCommit)));
+    const auto answer = refused.receive();
+    ASSERT_TRUE(answer);
+    EXPECT_EQ(answer->kind, Frame::Kind::kRefused);
+    expect_taken(*source_);
+}
+
+TEST_F(ArrivalTest, WhatCameInPartsIsHeardWhenItIsWhole) {
+    Link slow = call();
+    const auto bytes = encode(resume());
+    for (const std::byte& byte : bytes) {
+        ASSERT_EQ(::send(slow.fd(), &byte, 1, 0), 1);
+    }
+    const auto welcome = slow.receive();
+    ASSERT_TRUE(welcome);
+    EXPECT_EQ(welcome->kind, Frame::Kind::kWelcome);
+    ASSERT_TRUE(slow.receive());
+    expect_taken(slow);
+}
+
 TEST_F(ArrivalTest, ANewerAttemptTakesItsPlace) {
     Link next = call();
     Frame begin = begin_;
