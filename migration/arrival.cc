@@ -5,7 +5,6 @@
 #include <poll.h>
 
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 
 #include "vmm/base/log.h"
 
@@ -87,7 +86,7 @@ Result<std::unique_ptr<Arrival>> Arrival::begin(std::unique_ptr<FurtherLinks> fu
     TRY(to.send({.kind = Frame::Kind::kWelcome,
                  .attempt = attempt,
                  .folder = arrival->driver_->folder_id()}));
-    arrival->stream_.emplace(to.fd(), to.peer());
+    arrival->stream_.emplace(to);
     return arrival;
 }
 
@@ -100,13 +99,12 @@ void Arrival::give_up(const std::string& why) {
     driver_->use(link_ ? &*link_ : nullptr);
     driver_->on(Event::kFailed);
     driver_->use(nullptr);
-    if (!link_) return;
-    // Closed with something unread, the socket would take our last word with it.
-    ::shutdown(link_->fd(), SHUT_WR);
-    std::array<std::byte, 65536> rest;
-    for (ssize_t n = 1; n > 0;) {
-        n = ::recv(link_->fd(), rest.data(), rest.size(), 0);
-    }
+    if (link_) link_->finish();
+}
+
+void Arrival::heed(int signals) {
+    heeded_ = signals;
+    if (link_) link_->heed(signals);
 }
 
 // A source begins an attempt only when the one before is over there, with the guest.
@@ -151,6 +149,7 @@ void Arrival::take_link(Link link, const Frame& greeting) {
     }
     // The source has one link at a time: this one is in the old one's place.
     link_.emplace(std::move(link));
+    link_->heed(heeded_);
     driver_->use(&*link_);
     driver_->on(Event::kLinkUp);
 }
@@ -199,12 +198,14 @@ Result<void> Arrival::take_over(int signals) {
             driver_->on(Event::kCancel);
         }
     }
+    heed(-1);  // from now on they are the guest's
     late_ = std::thread([this] {
         while (driver_->state() != State::kSettled && serve(stop_.get())) {
         }
         if (driver_->state() == State::kSettled) {
-            // There is nothing more to say, and a program may wait for its end to do so, too.
-            driver_->use(nullptr);
+            // There is nothing more to say, and a program may wait for its end to do so, too. With
+            // the driver go the records and their lock.
+            driver_.reset();
             link_.reset();
             further_.reset();
         }

@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "migration/driver.h"
-#include "migration/format/source.h"
 #include "migration/link.h"
 #include "vmm/base/fd.h"
 
@@ -54,6 +53,9 @@ class Arrival {
     const Attempt& attempt() const { return driver_->attempt(); }
     // The guest.
     format::Source& stream() { return *stream_; }
+    // Until it is ours, what comes out of stream() ends when `signals` is readable, and so does
+    // whatever waits for the source.
+    void heed(int signals);
     // It cannot be ours, and the source hears why.
     void give_up(const std::string& why);
     bool is_receiving() const { return !ours_ && driver_->state() == State::kReceiving; }
@@ -84,8 +86,9 @@ class Arrival {
     std::optional<Link> link_;
     std::vector<Link> callers_;  // who have not said all of their greeting
     std::unique_ptr<Driver> driver_;
-    std::optional<format::FdSource> stream_;
+    std::optional<LinkSource> stream_;
     std::optional<Successor> successor_;
+    int heeded_ = -1;
     bool ours_ = false;
     // Until the source knows: whoever lost its link may ask again.
     vmm::Fd stop_;

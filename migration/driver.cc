@@ -7,12 +7,14 @@ namespace migration {
 bool Driver::take_message() {
     if (link_ == nullptr) return false;
     const auto frame = link_->receive();
+    if (!frame && link_->is_told_to_end()) return end_early();
     if (!frame || frame->kind != Frame::Kind::kMessage) {
         lose_link(frame ? link_->peer() + ": it broke the protocol" : frame.error().what);
         return false;
     }
     if (!frame->text.empty()) why_ = frame->text;
     heard(*frame);
+    last_heard_ = frame->message;
     return perform(ownership_.on({.kind = frame->message, .attempt = frame->attempt}));
 }
 
@@ -57,6 +59,18 @@ void Driver::lose_link(const std::string& why) {
     on(Event::kLinkLost);
     is_losing_ = false;
     link_ = nullptr;
+}
+
+// Where something was promised, only the other side can say what became of it; else it is over.
+bool Driver::end_early() {
+    why_ = "it was told to end";
+    switch (state()) {
+        case State::kCommitted:
+        case State::kCancelling:
+        case State::kHandingOver:
+        case State::kKept: lose_link(why_); return false;
+        default: return on(Event::kCancel);
+    }
 }
 
 bool Driver::greet(Link& link, bool cancel) {
@@ -107,7 +121,8 @@ void Driver::depart(Link& link, bool cancel) {
     const bool tells = is_untold();
     bool there = greet(link, cancel);
     while (there && (tells ? is_untold() : !is_settled(state()))) {
-        there = take_message();
+        // What has come already is not heard either: it would be PREPARED.
+        there = link.is_told_to_end() ? end_early() : take_message();
     }
     use(nullptr);
 }
@@ -125,6 +140,7 @@ bool Driver::perform(const Step& step) {
             return false;
     }
     vmm::log_info("move", "now %s", std::string(name_of(state())).c_str());
+    if (entered_) entered_(state());
     std::optional<Event> outcome;
     for (const Action action : step.actions) {
         if (auto came = carry_out(action, step.attempt)) outcome = came;
@@ -147,7 +163,8 @@ std::optional<Event> Driver::carry_out(Action action, const Attempt& attempt) {
         return std::nullopt;
     }
     if (const auto record = record_of(action)) {
-        const auto outcome = records_.write({.attempt = attempt, .state = *record, .peer = peer_});
+        const auto outcome =
+            records_.write({.attempt = attempt, .state = *record, .peer = peer_, .guest = guest_});
         if (outcome.event != Event::kWritten) why_ = outcome.error.what;
         return outcome.event;
     }

@@ -6,12 +6,14 @@
 #include <charconv>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <string_view>
 #include <unistd.h>
 #include <utility>
 
 #include <sys/file.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #include "migration/format/checksum.h"
 #include "vmm/base/saved.h"
@@ -23,10 +25,13 @@ namespace {
 using vmm::Result;
 
 // Little-endian: the magic, 32 bits of version, 32 of state, the VM's id, 64 of epoch, the id of
-// the peer's folder, the secret, and the XXH3-64 of all that.
+// the peer's folder, the secret, 32 of the length of the guest's name, the name, and the XXH3-64 of
+// all that.
 constexpr std::string_view kMagic = "XENOWNER";
-constexpr std::uint32_t kVersion = 2;
-constexpr std::size_t kMaxRecord = 128;
+constexpr std::uint32_t kVersion = 2;  // 1 had neither name nor secret
+constexpr std::size_t kMaxGuest = 4096;
+constexpr std::size_t kMaxRecord = kMaxGuest + 128;
+constexpr std::string_view kSourceEnding = ".source";
 // In the folder of the records: its id, in hexadecimal digits.
 constexpr std::string_view kIdFile = "/id";
 
@@ -41,7 +46,19 @@ std::string digits_of(std::span<const std::byte> bytes) {
 }
 
 std::string name_of_file(Side side, const VmId& vm) {
-    return digits_of(vm) + (side == Side::kSource ? ".source" : ".destination");
+    return digits_of(vm) + (side == Side::kSource ? std::string(kSourceEnding) : ".destination");
+}
+
+std::optional<VmId> vm_of_file(const std::string& name) {
+    VmId vm{};
+    for (std::size_t i = 0; i < vm.size() && 2 * i + 1 < name.size(); ++i) {
+        unsigned byte = 0;
+        const char* const at = &name[2 * i];
+        if (std::from_chars(at, at + 2, byte, 16).ptr != at + 2) return std::nullopt;
+        vm[i] = static_cast<std::byte>(byte);
+    }
+    // The one name that it has.
+    return name == name_of_file(Side::kSource, vm) ? std::optional(vm) : std::nullopt;
 }
 
 bool belongs_to(RecordState state, Side side) {
@@ -146,6 +163,8 @@ std::vector<std::byte> encode(const Record& record) {
     out.integer(record.attempt.epoch, 8);
     out.raw(record.peer.folder);
     out.raw(record.peer.secret);
+    out.integer(record.guest.size(), 4);
+    out.raw(std::as_bytes(std::span(record.guest)));
     std::vector<std::byte> bytes = out.take();
     vmm::saved::Encoder sum;
     sum.integer(format::checksum(bytes), 8);
@@ -178,6 +197,9 @@ vmm::Expected<Record, std::string> decode_record(std::span<const std::byte> byte
         const auto raw = in.raw(id->size());
         std::copy(raw.begin(), raw.end(), id->begin());
     }
+    const auto guest = in.raw(in.integer(4));
+    record.guest.resize(guest.size());
+    if (!guest.empty()) std::memcpy(record.guest.data(), guest.data(), guest.size());
     if (in.ok() && in.left() != kSum) in.fail("bytes are left over");
     if (!in.ok()) return vmm::Failure{in.failure()};
     if (state < static_cast<std::uint64_t>(RecordState::kCommit) ||
@@ -188,23 +210,74 @@ vmm::Expected<Record, std::string> decode_record(std::span<const std::byte> byte
     return record;
 }
 
-Result<Records> Records::open(std::string folder, Side side, const VmId& vm) {
-    // A file of its own, which stays: the record's is replaced by another at each write.
-    const std::string path = folder + '/' + name_of_file(side, vm) + ".lock";
-    vmm::Fd lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!lock) return vmm::errno_error(path, vmm::Fault::kHost);
-    while (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-        if (errno == EINTR) continue;
-        if (errno != EWOULDBLOCK) return vmm::errno_error(path + ": locking it", vmm::Fault::kHost);
-        return vmm::host_error(path + ": another process has this guest's move in hand");
+namespace {
+
+Result<std::optional<Record>> read_record(const std::string& path, Side side, const VmId& vm) {
+    const vmm::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (!file) {
+        if (errno == ENOENT) return std::optional<Record>{};
+        return vmm::errno_error(path, vmm::Fault::kHost);
     }
+    std::vector<std::byte> bytes(kMaxRecord + 1);
+    std::size_t size = 0;
+    while (size < bytes.size()) {
+        const ssize_t n = ::read(file.get(), &bytes[size], bytes.size() - size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return vmm::errno_error(path + ": reading it", vmm::Fault::kHost);
+        if (n == 0) break;
+        size += static_cast<std::size_t>(n);
+    }
+    bytes.resize(size);
+    if (size > kMaxRecord) return vmm::host_error(path + ": it is too long for a record");
+    auto record = decode_record(bytes);
+    if (!record) return vmm::host_error(path + ": " + record.error());
+    if (record->attempt.vm != vm) return vmm::host_error(path + ": it is another guest's");
+    if (!belongs_to(record->state, side)) {
+        return vmm::host_error(path + ": it is the other side's");
+    }
+    return std::optional<Record>(*std::move(record));
+}
+
+}  // namespace
+
+Result<LockFile> LockFile::take(std::string path, std::string keeper) {
+    for (;;) {
+        vmm::Fd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+        if (!file) return vmm::errno_error(path, vmm::Fault::kHost);
+        while (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+            if (errno == EINTR) continue;
+            if (errno != EWOULDBLOCK) {
+                return vmm::errno_error(path + ": locking it", vmm::Fault::kHost);
+            }
+            return vmm::host_error(path + ": another process has this guest's move in hand");
+        }
+        // Whoever had it may have taken the file away in between: then this is nobody's lock.
+        struct stat ours {
+        }, there{};
+        if (::fstat(file.get(), &ours) != 0) return vmm::errno_error(path, vmm::Fault::kHost);
+        if (::lstat(path.c_str(), &there) == 0 && ours.st_dev == there.st_dev &&
+            ours.st_ino == there.st_ino) {
+            return LockFile(std::move(file), std::move(path), std::move(keeper));
+        }
+    }
+}
+
+LockFile::~LockFile() {
+    // While it is ours: nobody else's is there under this name.
+    if (file_ && ::access(keeper_.c_str(), F_OK) != 0 && errno == ENOENT) ::unlink(path_.c_str());
+}
+
+Result<Records> Records::open(std::string folder, Side side, const VmId& vm) {
+    // A file of its own: the record's is replaced by another at each write.
+    const std::string record = folder + '/' + name_of_file(side, vm);
+    auto lock = TRY(LockFile::take(record + ".lock", record));
     const FolderId id = TRY(id_of(folder));
     Records records(std::move(lock), std::move(folder), side, vm);
     records.folder_id_ = id;
     return records;
 }
 
-Records::Records(vmm::Fd lock, std::string folder, Side side, const VmId& vm,
+Records::Records(LockFile lock, std::string folder, Side side, const VmId& vm,
                  format::FileCalls& calls)
     : lock_(std::move(lock)),
       folder_(std::move(folder)),
@@ -214,33 +287,30 @@ Records::Records(vmm::Fd lock, std::string folder, Side side, const VmId& vm,
       calls_(&calls) {}
 
 Result<std::optional<Record>> Records::read() const {
-    const vmm::Fd file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-    if (!file) {
-        if (errno == ENOENT) return std::optional<Record>{};
-        return vmm::errno_error(path_, vmm::Fault::kHost);
+    return read_record(path_, side_, vm_);
+}
+
+Result<std::vector<LeftBehind>> left_by_sources(const std::string& folder) {
+    std::vector<LeftBehind> all;
+    std::error_code failed;
+    for (std::filesystem::directory_iterator at(folder, failed), end; !failed && at != end;
+         at.increment(failed)) {
+        const auto vm = vm_of_file(at->path().filename());
+        if (!vm) continue;
+        auto record = read_record(at->path(), Side::kSource, *vm);
+        if (record && !*record) continue;  // just now
+        all.push_back({.path = at->path(),
+                       .vm = *vm,
+                       .record = record ? Result<Record>(**std::move(record))
+                                        : Result<Record>(vmm::Failure{record.error()})});
     }
-    std::vector<std::byte> bytes(kMaxRecord + 1);
-    std::size_t size = 0;
-    while (size < bytes.size()) {
-        const ssize_t n = ::read(file.get(), &bytes[size], bytes.size() - size);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return vmm::errno_error(path_ + ": reading it", vmm::Fault::kHost);
-        if (n == 0) break;
-        size += static_cast<std::size_t>(n);
-    }
-    bytes.resize(size);
-    if (size > kMaxRecord) return vmm::host_error(path_ + ": it is too long for a record");
-    auto record = decode_record(bytes);
-    if (!record) return vmm::host_error(path_ + ": " + record.error());
-    if (record->attempt.vm != vm_) return vmm::host_error(path_ + ": it is another guest's");
-    if (!belongs_to(record->state, side_)) {
-        return vmm::host_error(path_ + ": it is the other side's");
-    }
-    return std::optional<Record>(*std::move(record));
+    if (failed) return vmm::host_error(folder + ": " + failed.message());
+    return all;
 }
 
 Records::Outcome Records::write(const Record& record) const {
-    if (record.attempt.vm != vm_ || !belongs_to(record.state, side_)) {
+    if (record.attempt.vm != vm_ || !belongs_to(record.state, side_) ||
+        record.guest.size() > kMaxGuest) {
         return {Event::kNotWritten, {vmm::Fault::kInternal, path_ + ": not a record of its own"}};
     }
     Watch watch(*calls_);

@@ -36,12 +36,34 @@ struct Record {
     Attempt attempt;
     RecordState state = RecordState::kCommit;
     Peer peer;
+    // What the operator calls the guest at the source, where he will ask for it.
+    std::string guest = {};
     bool operator==(const Record&) const = default;
 };
 
 std::vector<std::byte> encode(const Record& record);
 // The only bytes that a record has, or why these are none.
 vmm::Expected<Record, std::string> decode_record(std::span<const std::byte> bytes);
+
+// A lock that is a file, of one process at a time.
+class LockFile {
+  public:
+    // Fault::kHost: another has it. Whoever has it takes the file away at the end, unless there is
+    // a file `keeper` then.
+    static vmm::Result<LockFile> take(std::string path, std::string keeper);
+    LockFile() = default;
+    LockFile(LockFile&&) noexcept = default;
+    LockFile& operator=(LockFile&&) = delete;
+    ~LockFile();
+
+  private:
+    LockFile(vmm::Fd file, std::string path, std::string keeper)
+        : file_(std::move(file)), path_(std::move(path)), keeper_(std::move(keeper)) {}
+
+    vmm::Fd file_;  // none: it is another's now, or never was
+    std::string path_;
+    std::string keeper_;
+};
 
 class Records {
   public:
@@ -50,7 +72,7 @@ class Records {
     static vmm::Result<Records> open(std::string folder, Side side, const VmId& vm);
 
     // For whoever holds the lock, or needs none.
-    Records(vmm::Fd lock, std::string folder, Side side, const VmId& vm,
+    Records(LockFile lock, std::string folder, Side side, const VmId& vm,
             format::FileCalls& calls = format::system_file_calls());
 
     // The same, by other calls.
@@ -77,7 +99,7 @@ class Records {
     vmm::Result<void> erase() const;
 
   private:
-    vmm::Fd lock_;
+    LockFile lock_;
     std::string folder_;
     FolderId folder_id_{};
     Side side_;
@@ -85,5 +107,14 @@ class Records {
     std::string path_;
     format::FileCalls* calls_;
 };
+
+// A source's record that was left behind: what a new process can pass on.
+struct LeftBehind {
+    std::string path;
+    VmId vm{};  // as the file's name says
+    vmm::Result<Record> record;
+};
+// Those in `folder`, of all guests, without a lock.
+vmm::Result<std::vector<LeftBehind>> left_by_sources(const std::string& folder);
 
 }  // namespace migration

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <cstring>
-#include <fcntl.h>
 #include <poll.h>
 #include <string_view>
 
 #include <sys/socket.h>
-#include <sys/time.h>
+#include <sys/uio.h>
 
 #include "migration/format/checksum.h"
 #include "vmm/base/saved.h"
@@ -50,21 +50,53 @@ std::vector<std::byte> encode(const Frame& frame) {
 }
 
 Link::Link(vmm::Fd socket, std::string peer, std::chrono::milliseconds patience)
-    : socket_(std::move(socket)), peer_(std::move(peer)) {
-    ::fcntl(socket_.get(), F_SETFL, ::fcntl(socket_.get(), F_GETFL) & ~O_NONBLOCK);
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(patience);
-    const timeval limit{.tv_sec = seconds.count(), .tv_usec = (patience - seconds).count() * 1000};
-    ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+    : socket_(std::move(socket)), peer_(std::move(peer)), patience_(patience) {}
+
+bool Link::is_told_to_end() const {
+    pollfd one{.fd = heeded_, .events = POLLIN, .revents = 0};
+    return heeded_ >= 0 && ::poll(&one, 1, 0) == 1;
 }
 
-Result<void> Link::send(const Frame& frame) {
-    const std::vector<std::byte> bytes = encode(frame);
-    for (std::size_t at = 0; at < bytes.size();) {
-        const ssize_t n = ::send(socket_.get(), bytes.data() + at, bytes.size() - at, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return vmm::errno_error(peer_, vmm::Fault::kHost);
-        at += static_cast<std::size_t>(n);
+// Until the socket is ready.
+Result<void> Link::wait(short event) const {
+    std::array<pollfd, 2> fds{{{.fd = socket_.get(), .events = event, .revents = 0},
+                               {.fd = heeded_, .events = POLLIN, .revents = 0}}};
+    for (;;) {
+        const int ready = ::poll(fds.data(), fds.size(), static_cast<int>(patience_.count()));
+        if (ready < 0 && errno == EINTR) continue;
+        if (ready < 0) return vmm::errno_error(peer_, vmm::Fault::kHost);
+        if (ready == 0) return vmm::host_error(peer_ + ": no answer");
+        if (fds[0].revents != 0) return {};
+        return vmm::host_error(peer_ + ": it was not waited for, as asked");
+    }
+}
+
+Result<void> Link::write(std::span<const format::Piece> pieces) {
+    std::vector<iovec> left;
+    left.reserve(pieces.size());
+    for (const format::Piece& piece : pieces) {
+        // sendmsg() takes what it may not write as well.
+        left.push_back({const_cast<std::byte*>(piece.data()), piece.size()});
+    }
+    for (std::size_t at = 0; at < left.size();) {
+        msghdr message{};
+        message.msg_iov = &left[at];
+        message.msg_iovlen = std::min<std::size_t>(left.size() - at, IOV_MAX);
+        const ssize_t n = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0) {
+            if (errno == EINTR) continue;
+            if (errno != EAGAIN) return vmm::errno_error(peer_, vmm::Fault::kHost);
+            TRY(wait(POLLOUT));
+            continue;
+        }
+        auto written = static_cast<std::size_t>(n);
+        while (at < left.size() && written >= left[at].iov_len) {
+            written -= left[at++].iov_len;
+        }
+        if (at < left.size()) {
+            left[at].iov_base = static_cast<std::byte*>(left[at].iov_base) + written;
+            left[at].iov_len -= written;
+        }
     }
     return {};
 }
@@ -75,14 +107,52 @@ void Link::send_at_once(const Frame& frame) {
         ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+Result<std::size_t> Link::read(std::span<std::byte> to) {
+    for (;;) {
+        const ssize_t n = ::recv(socket_.get(), to.data(), to.size(), MSG_DONTWAIT);
+        if (n >= 0) return static_cast<std::size_t>(n);
+        if (errno == EINTR) continue;
+        if (errno != EAGAIN) return vmm::errno_error(peer_, vmm::Fault::kHost);
+        TRY(wait(POLLIN));
+    }
+}
+
+void Link::finish() {
+    using Clock = std::chrono::steady_clock;
+    // Whoever is told to end has no time for one that goes on sending.
+    constexpr std::chrono::milliseconds kShort{500};
+    ::shutdown(socket_.get(), SHUT_WR);
+    auto end = Clock::now() + patience_;
+    bool told = false;
+    std::array<std::byte, 65536> rest;
+    for (;;) {
+        if (!told && is_told_to_end()) {
+            told = true;
+            end = std::min(end, Clock::now() + kShort);
+        }
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
+        if (left.count() <= 0) return;
+        std::array<pollfd, 2> fds{{{.fd = socket_.get(), .events = POLLIN, .revents = 0},
+                                   {.fd = told ? -1 : heeded_, .events = POLLIN, .revents = 0}}};
+        if (::poll(fds.data(), fds.size(), static_cast<int>(left.count())) < 0 && errno != EINTR) {
+            return;
+        }
+        const ssize_t n = ::recv(socket_.get(), rest.data(), rest.size(), MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return;
+    }
+}
+
+Result<void> Link::send(const Frame& frame) {
+    const std::vector<std::byte> bytes = encode(frame);
+    const std::array<format::Piece, 1> pieces{format::Piece(bytes)};
+    return write(pieces);
+}
+
 Result<void> Link::read_exactly(std::span<std::byte> to) {
     while (!to.empty()) {
-        const ssize_t n = ::recv(socket_.get(), to.data(), to.size(), 0);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0 && errno == EAGAIN) return vmm::host_error(peer_ + ": no answer");
-        if (n < 0) return vmm::errno_error(peer_, vmm::Fault::kHost);
+        const std::size_t n = TRY(read(to));
         if (n == 0) return vmm::host_error(peer_ + ": the connection ended");
-        to = to.subspan(static_cast<std::size_t>(n));
+        to = to.subspan(n);
     }
     return {};
 }
@@ -174,7 +244,17 @@ bool Link::has_something() const {
 
 Result<void> HeededSink::append(std::span<const format::Piece> pieces) {
     if (link_.has_something()) return vmm::host_error(link_.peer() + ": it does not go on");
-    return sink_.append(pieces);
+    if (link_.is_told_to_end()) return vmm::host_error("it was told to end");
+    return link_.write(pieces);
+}
+
+Result<std::size_t> LinkSource::read(std::span<std::byte> to) {
+    // Asked first: there may always be more to read.
+    if (!link_.is_told_to_end()) {
+        auto got = link_.read(to);
+        if (got || !link_.is_told_to_end()) return got;
+    }
+    return vmm::host_error(name() + ": the receiver was told to end");
 }
 
 }  // namespace migration

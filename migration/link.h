@@ -12,6 +12,7 @@
 
 #include "migration/durable.h"
 #include "migration/format/sink.h"
+#include "migration/format/source.h"
 #include "migration/ownership.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"
@@ -60,10 +61,23 @@ class Link {
     // On a link that is being given up: nobody waits for its being taken.
     void send_at_once(const Frame& frame);
 
+    // From now on nothing is waited for while `fd` is readable (-1: as before). What can be said or
+    // heard at once still is.
+    void heed(int fd) { heeded_ = fd; }
+    bool is_told_to_end() const;
+
     // Whether something has come that nobody has looked at yet, or the link's end has.
     bool has_something() const;
 
+    // Between frames: all of the pieces; the next bytes, at least one, 0 at the end.
+    vmm::Result<void> write(std::span<const format::Piece> pieces);
+    vmm::Result<std::size_t> read(std::span<std::byte> to);
+    // Says nothing more, and lets what comes go by until the other side has heard that: closed with
+    // something unread, the socket would take our last word with it.
+    void finish();
+
   private:
+    vmm::Result<void> wait(short event) const;
     vmm::Result<void> read_exactly(std::span<std::byte> to);
     vmm::Result<std::size_t> length_of(std::span<const std::byte> head) const;
     vmm::Result<Frame> frame_of(std::span<const std::byte> bytes) const;
@@ -71,18 +85,29 @@ class Link {
     vmm::Fd socket_;
     std::string peer_;
     std::vector<std::byte> begun_;  // a frame
+    std::chrono::milliseconds patience_;
+    int heeded_ = -1;
 };
 
 // Where the guest is written to. The other side says nothing while it receives unless it cannot go
 // on: then neither do we.
 class HeededSink final : public format::StreamSink {
   public:
-    explicit HeededSink(Link& link) : link_(link), sink_(link.fd(), link.peer()) {}
+    explicit HeededSink(Link& link) : link_(link) {}
     vmm::Result<void> append(std::span<const format::Piece> pieces) override;
 
   private:
     Link& link_;
-    format::FdSink sink_;
+};
+
+// Where it comes out, unless the receiver is told to end.
+class LinkSource final : public format::Source {
+  public:
+    explicit LinkSource(Link& link) : Source(link.peer()), link_(link) {}
+    vmm::Result<std::size_t> read(std::span<std::byte> to) override;
+
+  private:
+    Link& link_;
 };
 
 }  // namespace migration

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <span>
 
-#include "vmm/base/fd.h"
 #include "vmm/base/result.h"
 
 namespace migration::format {
@@ -25,18 +24,6 @@ class FileSink {
   public:
     virtual ~FileSink() = default;
     virtual vmm::Result<void> write_at(std::uint64_t offset, Piece bytes) = 0;
-};
-
-// A descriptor that blocks. Whoever uses it ignores SIGPIPE.
-class FdSink final : public StreamSink {
-  public:
-    // `name`: what the operator calls it.
-    FdSink(int fd, std::string name) : fd_(fd), name_(std::move(name)) {}
-    vmm::Result<void> append(std::span<const Piece> pieces) override;
-
-  private:
-    int fd_;
-    std::string name_;
 };
 
 }  // namespace migration::format

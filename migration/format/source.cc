@@ -18,14 +18,6 @@ Result<std::size_t> RandomSource::read(std::span<std::byte> to) {
     return n;
 }
 
-Result<std::size_t> FdSource::read(std::span<std::byte> to) {
-    for (;;) {
-        const ssize_t n = ::read(fd_, to.data(), to.size());
-        if (n >= 0) return static_cast<std::size_t>(n);
-        if (errno != EINTR) return vmm::errno_error(name(), vmm::Fault::kHost);
-    }
-}
-
 Result<std::unique_ptr<FileSource>> FileSource::open(const std::string& path) {
     // O_NONBLOCK: a FIFO that nobody writes to is refused, not waited for.
     vmm::Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));

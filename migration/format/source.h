@@ -47,16 +47,6 @@ class RandomSource : public Source {
     std::uint64_t position_ = 0;
 };
 
-// A descriptor that blocks.
-class FdSource final : public Source {
-  public:
-    FdSource(int fd, std::string name) : Source(std::move(name)), fd_(fd) {}
-    vmm::Result<std::size_t> read(std::span<std::byte> to) override;
-
-  private:
-    int fd_;
-};
-
 class FileSource final : public RandomSource {
   public:
     // Only a regular file: the others are read as streams.

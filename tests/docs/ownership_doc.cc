@@ -29,7 +29,7 @@ Printed from the table that the code steps through (`migration/ownership.cc`) by
   that the other has left behind.
 - With both processes alive and the link back, the guest comes to run on exactly one side, unless the
   process that owned it was killed. A source that was killed after its COMMIT has not taken the
-  guest with it: a new process there passes the COMMIT on. Only what takes the destination's copy
+  guest with it: a new process there passes the COMMIT on (`xenolith migrate --resume`). Only what takes the destination's copy
   away too (its process killed, its disk, its locks, Ctrl-C) loses that guest.
 - A destination that is gone for ever costs the source nothing before COMMIT is on the source's disk:
   the source goes on when the link breaks. After that it waits for the destination's answer.

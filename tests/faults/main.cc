@@ -167,7 +167,7 @@ class Process {
     }
 
     std::optional<migration::Record> record() const {
-        const migration::Records records(Fd(), folder_, side_, vm_);
+        const migration::Records records(migration::LockFile(), folder_, side_, vm_);
         const auto read = records.read();
         if (!read) page_.complain("a record cannot be read: " + read.error().what);
         return read ? *read : std::nullopt;

@@ -39,9 +39,9 @@ class LegacyChips {
     devices::legacy::Pit& pit() { return pit_; }
     // Before they are saved, nobody else being at work: what is due by now comes now.
     void settle() { pit_.tick(machine_.system_time_ns()); }
-    // Then, too: a guest may have ended a level-triggered interrupt, and KVM not have told yet; what
-    // only KVM knows is not saved. `in_flight`: whether the vector is requested or in service at any
-    // vCPU. True: an interrupt was ended here, and a new one may have been sent.
+    // Then, too: a guest may have ended a level-triggered interrupt, and KVM not have told yet;
+    // what only KVM knows is not saved. `in_flight`: whether the vector is requested or in service
+    // at any vCPU. True: an interrupt was ended here, and a new one may have been sent.
     bool end_unreported(const std::function<bool(std::uint8_t vector)>& in_flight);
     // Once all three are restored, and before the callback's line is driven again.
     void restore_wires();

@@ -27,6 +27,7 @@
 #include <sys/wait.h>
 
 #include "control/json.h"
+#include "migration/driver.h"
 #include "vmm/cli/client.h"
 #include "vmm/cli/commands.h"
 #include "vmm/cli/move_places.h"
@@ -271,8 +272,9 @@ struct Attempt {
     const config::MigrateRequest& request;
     int signals = -1;
     bool interrupted = false;
-    bool is_over = false;  // here, and the other side is to hear it
-    int deadline = -1;     // for that: readable when there is no more time
+    bool is_over = false;          // here, and the other side is to hear it
+    int deadline = -1;             // for that: readable when there is no more time
+    bool is_process_gone = false;  // the guest's here
     std::uint64_t sent = 0;
     std::string how_lost = {};  // the last link, if more is known of it than that it was
 };
@@ -296,7 +298,9 @@ void carry_last_word(Relay& relay) {
 // What the guest's process answers after it had this link.
 Result<ordered_json> over_one_link(Attempt& attempt, Progress& progress) {
     const config::MigrateRequest& request = attempt.request;
-    auto guest = TRY(connect_to_guest(request.name));
+    auto connected = connect_to_guest(request.name);
+    attempt.is_process_gone = !connected;
+    Fd guest = TRY(std::move(connected));
     Dialled other = TRY(dial(request, attempt.signals));
     const std::string link = request.name + "-" + std::to_string(::getpid());
     auto folder = TRY(links_folder());
@@ -337,8 +341,8 @@ bool pause_before_next(int signals, int tries) {
     return ::poll(&one, 1, ms) == 1;
 }
 
-// A destination that has all of a guest waits for its source's word, in the way of the next attempt.
-// That would set it aside, too: it is not much that is lost when nobody can be told.
+// A destination that has all of a guest waits for its source's word, in the way of the next
+// attempt. That would set it aside, too: it is not much that is lost when nobody can be told.
 void tell_other_side(Attempt attempt, Progress& progress) {
     if (attempt.request.to.kind == Address::Kind::kFd) return;  // there is one link only
     const Fd deadline = readable_in(3);
@@ -375,6 +379,7 @@ Result<void> migrate_guest(const config::MigrateRequest& request) {
     std::string why;
     // Of a move that was begun and lost its link, the end is known only to the other side.
     bool open = about.value("state", "") == "moving";
+    if (open && about.value("link", false)) return user_error("it is being moved already");
     constexpr int kTries = 20;  // some half a minute
     for (int i = 0; i < kTries; ++i) {
         const auto answer = over_one_link(attempt, progress);
@@ -382,6 +387,13 @@ Result<void> migrate_guest(const config::MigrateRequest& request) {
             why = answer.error().what;
             if (!open && attempt.interrupted) return host_error("not moved, as asked: it is here");
             if (!open) return Failure{answer.error()};
+            if (attempt.is_process_gone) {
+                progress.clear();
+                return host_error(
+                    "its process here has ended, and the other side has not said whether it has "
+                    "it: 'xenolith migrate --resume " +
+                    request.name + " " + request.to.text + "' passes on what was promised");
+            }
         } else {
             const std::string outcome = answer->value("outcome", "");
             why = attempt.how_lost.empty() ? answer->value("why", "") : attempt.how_lost;
@@ -421,6 +433,101 @@ Result<void> migrate_guest(const config::MigrateRequest& request) {
                       request.to.text + "' gets an answer");
 }
 
+// ---- in the place of a source that is no more ---------------------------------------------------
+
+// Of the guest that is called so, or has this id.
+Result<migration::LeftBehind> find_record(const std::string& name, const std::string& folder) {
+    std::vector<migration::LeftBehind> found;
+    std::string unreadable;
+    for (migration::LeftBehind& one : TRY(migration::left_by_sources(folder))) {
+        const bool is_named = one.record && one.record->guest == name;
+        if (is_named || arrival_name(one.vm) == name) {
+            found.push_back(std::move(one));
+        } else if (!one.record) {
+            unreadable = one.record.error().what;
+        }
+    }
+    if (found.size() == 1) return std::move(found.front());
+    if (found.empty()) {
+        return user_error(
+            "there is no record of a move of it in " + folder +
+            (unreadable.empty() ? "" : ", but one that cannot be read: " + unreadable));
+    }
+    std::string ids;
+    for (const migration::LeftBehind& one : found) {
+        ids += (ids.empty() ? "" : ", ") + arrival_name(one.vm);
+    }
+    return user_error("more than one guest of that name was promised; by its id, which? " + ids);
+}
+
+// What a process that was killed after its COMMIT has not heard: docs/ownership.md, "handing-over".
+Result<void> hand_over(const config::MigrateRequest& request) {
+    using migration::Event;
+    using migration::State;
+    const Fd signals = TRY(take_signals());
+    const std::string folder = TRY(moves_folder());
+    const migration::LeftBehind left = TRY(find_record(request.name, folder));
+    // Its process, if it lives, has the lock, and asks for itself.
+    auto records = migration::Records::open(folder, migration::Side::kSource, left.vm);
+    if (!records) {
+        return host_error(records.error().what +
+                          ": 'xenolith migrate' without --resume has it ask");
+    }
+    // Again, now that it is nobody else's.
+    const auto record = records->read();
+    if (!record) return host_error("it is not known what was promised: " + record.error().what);
+    if (!*record) return host_error("its record is no longer there: " + left.path);
+    const std::string name = (*record)->guest;
+    migration::Driver driver(
+        migration::Ownership::restarted(migration::Side::kSource, (*record)->attempt),
+        *std::move(records), (*record)->peer,
+        [](migration::Action) -> std::optional<Event> { return std::nullopt; });
+    driver.look_at_record();
+    std::string why;
+    constexpr int kTries = 20;  // some half a minute
+    for (int i = 0; i < kTries && driver.state() == State::kHandingOver; ++i) {
+        if (i != 0 && pause_before_next(signals.get(), i - 1)) break;
+        auto other = dial(request, signals.get());
+        if (!other) {
+            why = other.error().what;
+            continue;
+        }
+        migration::Link link(other->take_socket(), request.to.text);
+        link.heed(signals.get());
+        driver.depart(link, false);
+        why = driver.why();
+        if (link.is_told_to_end()) break;
+    }
+    if (driver.state() == State::kHandingOver) {
+        return host_error("the other side does not say whether it has it (" + why +
+                          "): the promise stays, in " + left.path);
+    }
+    const auto heard = driver.last_heard();
+    if (request.json) {
+        std::printf("%s\n", control::to_text({{"outcome", heard == Event::kRunning ? "gone"
+                                                          : heard == Event::kLost  ? "lost"
+                                                                                   : "given-up"},
+                                              {"name", name},
+                                              {"id", arrival_name(left.vm)},
+                                              {"why", why}})
+                                .c_str());
+    }
+    if (heard == Event::kLost) {
+        return host_error("it went to " + request.to.text +
+                          ", and ended there with its process; nobody has it any more");
+    }
+    if (heard == Event::kAborted) {
+        return host_error(
+            request.to.text +
+            " has not taken it, and its process here is gone; nobody has it any more" +
+            (why.empty() ? "" : ": " + why));
+    }
+    if (!request.json) {
+        std::printf("%s: handed over to %s\n", name.c_str(), request.to.text.c_str());
+    }
+    return {};
+}
+
 }  // namespace
 
 ExitStatus migrate(const config::Args& args) {
@@ -430,7 +537,8 @@ ExitStatus migrate(const config::Args& args) {
         std::fputs(request->help.c_str(), stdout);
         return ExitStatus::kPoweroff;
     }
-    if (const auto moved = migrate_guest(*request); !moved) {
+    const auto moved = request->resume ? hand_over(*request) : migrate_guest(*request);
+    if (!moved) {
         return report({moved.error().fault, request->name + ": " + moved.error().what});
     }
     return ExitStatus::kPoweroff;

@@ -29,6 +29,7 @@
 #include "vmm/cli/relay.h"
 #include "vmm/cli/run_vm.h"
 #include "vmm/cli/saved_vm.h"
+#include "vmm/cli/signals.h"
 #include "vmm/cli/tls_program.h"
 
 namespace vmm::cli {
@@ -265,6 +266,8 @@ Result<ExitStatus> take_attempts(const config::ReceiveRequest& request, Door doo
 }
 
 Result<ExitStatus> take_guest(const config::ReceiveRequest& request, migration::Arrival& arrival) {
+    const Fd signals = TRY(take_signals());
+    arrival.heed(signals.get());
     const auto received = [&]() -> Result<ExitStatus> {
         const auto saved = TRY(head_of(arrival));
         const auto kvm = TRY(kvm::Kvm::open());
@@ -272,7 +275,7 @@ Result<ExitStatus> take_guest(const config::ReceiveRequest& request, migration::
         config::VmConfig config = saved->config();
         take_host_options(request.run, config);
         return run_vm(std::move(config), saved.get(), request.run.paused, request.run.trace_file,
-                      {.take = [&](int signals) { return arrival.take_over(signals); },
+                      {.take = [&](int told) { return arrival.take_over(told); },
                        .settle = [&] { return arrival.settle(); }});
     }();
     if (!received && arrival.is_receiving()) arrival.give_up(received.error().what);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdio>
 #include <ctime>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
@@ -137,6 +138,12 @@ namespace {
 
 constexpr std::string_view kMoveIsOpen =
     "it is not known yet where the guest goes on: let xenolith migrate ask the other side again";
+constexpr std::string_view kMoveIsPromised =
+    "the guest was promised to the other side, which alone says now where it goes on";
+constexpr std::string_view kIsMoved =
+    "the guest is being moved: until that is over it can only be listed, or destroyed";
+constexpr std::string_view kIsSaved =
+    "the guest is being saved: until that is over it can only be listed, or destroyed";
 constexpr std::array<std::string_view, 4> kMigrateParameters{"link", "cancel", "cooperative",
                                                              "timeout"};
 constexpr std::array<std::string_view, 4> kSaveParameters{"file", "leave_running", "cooperative",
@@ -194,38 +201,36 @@ class LoopAtRest {
 }  // namespace
 
 const Steering::Route Steering::kRoutes[] = {
-    {"GET", "/v1/vm", &Steering::show},
+    {.method = "GET", .target = "/v1/vm", .act = &Steering::show, .always = true},
     {"GET", "/v1/vm/regs", &Steering::registers},
     {"PUT", "/v1/vm/pause", &Steering::pause},
     {"PUT", "/v1/vm/unpause", &Steering::unpause},
-    {"PUT", "/v1/vm/destroy", &Steering::destroy},
+    {.method = "PUT", .target = "/v1/vm/destroy", .act = &Steering::destroy, .always = true},
     {"PUT", "/v1/vm/save", &Steering::save, kSaveParameters},
     {"PUT", "/v1/vm/migrate", &Steering::migrate, kMigrateParameters},
     {"PUT", "/v1/vm/shutdown", &Steering::shutdown, kShutdownParameters},
 };
 
 Steering::Steering(Machine& machine, xenshim::XenPlatform& platform, VmFacts facts, Save save,
-                   Migrate migrate, Asking asking)
+                   Migrate migrate, Asking asking, LongTask& task)
     : machine_(machine),
       platform_(platform),
       facts_(std::move(facts)),
       save_(std::move(save)),
       migrate_(std::move(migrate)),
       asking_(asking),
+      task_(task),
       started_(utc_now()) {}
 
 void Steering::serve(ControlPoint& point) {
     while (auto call = point.take()) {
-        Response response = respond(call->request);
-        if (waiting_ && !waiting_->ticket) {
-            waiting_->ticket = call->ticket;  // it is answered later
-        } else {
-            point.answer(call->ticket, std::move(response));
+        if (auto response = respond(call->request, call->ticket)) {
+            point.answer(call->ticket, *std::move(response));
         }
     }
 }
 
-Response Steering::respond(const control::Request& request) {
+std::optional<Response> Steering::respond(const control::Request& request, control::Ticket ticket) {
     std::string allow;
     for (const Route& route : kRoutes) {
         if (route.target != request.target) continue;
@@ -241,7 +246,10 @@ Response Steering::respond(const control::Request& request) {
                 return refusal(400, request.target + " takes no parameter " + name);
             }
         }
-        return (this->*route.act)(parameters);
+        if (under_way_ && !route.always) {
+            return refusal(409, under_way_->kind == UnderWay::Kind::kSave ? kIsSaved : kIsMoved);
+        }
+        return (this->*route.act)(parameters, ticket);
     }
     if (allow.empty()) return refusal(404, "there is no " + request.target);
     Response response = refusal(405, request.target + " is not for " + request.method);
@@ -250,23 +258,29 @@ Response Steering::respond(const control::Request& request) {
 }
 
 Response Steering::describe() const {
-    return answer_of({{"name", facts_.name},
-                      {"uuid", facts_.uuid},
-                      {"domid", facts_.domid},
-                      {"state", machine_.stopping() ? "ending"
-                                : is_open()         ? "moving"
-                                : machine_.paused() ? "paused"
-                                                    : "running"},
-                      {"type", facts_.type},
-                      {"profile", facts_.profile},
-                      {"transport", facts_.transport},
-                      {"vcpus", facts_.vcpus},
-                      {"memory", facts_.memory_bytes},
-                      {"pid", ::getpid()},
-                      {"started", started_}});
+    const bool saving = under_way_ && under_way_->kind == UnderWay::Kind::kSave;
+    const bool moving = is_open() || (under_way_ && under_way_->kind == UnderWay::Kind::kMove);
+    ordered_json vm = {{"name", facts_.name},
+                       {"uuid", facts_.uuid},
+                       {"domid", facts_.domid},
+                       {"state", machine_.stopping() ? "ending"
+                                 : moving            ? "moving"
+                                 : saving            ? "saving"
+                                 : machine_.paused() ? "paused"
+                                                     : "running"},
+                       {"type", facts_.type},
+                       {"profile", facts_.profile},
+                       {"transport", facts_.transport},
+                       {"vcpus", facts_.vcpus},
+                       {"memory", facts_.memory_bytes},
+                       {"pid", ::getpid()},
+                       {"started", started_}};
+    if (moving) vm["link"] = under_way_.has_value();
+    if (under_way_) vm["bytes"] = task_.bytes();
+    return answer_of(vm);
 }
 
-Response Steering::show(const Parameters&) {
+std::optional<Response> Steering::show(const Parameters&, control::Ticket) {
     return describe();
 }
 
@@ -283,26 +297,77 @@ void Steering::let_guest_go() {
     machine_.resume();
 }
 
-Response Steering::pause(const Parameters&) {
+std::optional<Response> Steering::pause(const Parameters&, control::Ticket) {
+    if (is_open()) return refusal(409, kMoveIsOpen);
     if (!machine_.paused()) stop_guest();
     if (machine_.stopping()) return refusal(409, "the guest has ended");
     return describe();
 }
 
-Response Steering::unpause(const Parameters&) {
+std::optional<Response> Steering::unpause(const Parameters&, control::Ticket) {
     if (machine_.stopping()) return refusal(409, "the guest has ended");
     if (is_open()) return refusal(409, kMoveIsOpen);
     if (machine_.paused()) let_guest_go();
     return describe();
 }
 
-Response Steering::destroy(const Parameters&) {
+std::optional<Response> Steering::destroy(const Parameters&, control::Ticket ticket) {
+    if (!under_way_) return destroy_now();
+    if (is_open() || task_.is_promised()) return refusal(409, kMoveIsPromised);
+    under_way_->destroyers.push_back(ticket);
+    task_.tell_to_end();
+    return std::nullopt;
+}
+
+Response Steering::destroy_now() {
+    // One that goes on elsewhere, or may, is not ours.
+    if (is_open() || moved_) return refusal(409, kMoveIsPromised);
     destroyed_ = true;
     machine_.stop({.kind = StopCause::Kind::kRequested});
     return describe();
 }
 
-Response Steering::registers(const Parameters&) {
+void Steering::end_guest() {
+    if (under_way_) {
+        end_wanted_ = true;
+        task_.tell_to_end();
+    } else {
+        machine_.stop({.kind = StopCause::Kind::kRequested});
+    }
+}
+
+// ---- what takes long ----------------------------------------------------------------------------
+
+void Steering::attend(ControlPoint& point) {
+    const bool over = task_.attend();
+    if (under_way_) refuse_if_promised(point);
+    if (over) conclude(point);
+}
+
+// Who came a moment too late.
+void Steering::refuse_if_promised(ControlPoint& point) {
+    if (!task_.is_promised()) return;
+    for (const control::Ticket ticket : under_way_->destroyers) {
+        point.answer(ticket, refusal(409, kMoveIsPromised));
+    }
+    under_way_->destroyers.clear();
+}
+
+void Steering::conclude(ControlPoint& point) {
+    refuse_if_promised(point);
+    if (!under_way_->destroyers.empty()) end_wanted_ = true;
+    // Before it is forgotten: a guest that is to end is not let go first.
+    Response response = under_way_->conclude();
+    const UnderWay done = *std::move(under_way_);
+    under_way_.reset();
+    point.answer(done.ticket, std::move(response));
+    for (const control::Ticket ticket : done.destroyers) {
+        point.answer(ticket, destroy_now());
+    }
+    if (end_wanted_) machine_.stop({.kind = StopCause::Kind::kRequested});
+}
+
+std::optional<Response> Steering::registers(const Parameters&, control::Ticket) {
     const bool was_paused = machine_.paused();
     if (!was_paused) stop_guest();
     Response response;
@@ -330,7 +395,7 @@ Response Steering::registers(const Parameters&) {
 
 // Answered when the file is on the disk. The guest ends only then; whatever goes wrong, it is as it
 // was before.
-Response Steering::save(const Parameters& parameters) {
+std::optional<Response> Steering::save(const Parameters& parameters, control::Ticket ticket) {
     const auto file = parameters.find("file");
     if (file == parameters.end() || !file->is_string() ||
         !file->get_ref<const std::string&>().starts_with('/')) {
@@ -346,7 +411,7 @@ Response Steering::save(const Parameters& parameters) {
     const Cooperation cooperation = cooperation_in(parameters);
     if (cooperation.refused) return *cooperation.refused;
     if (cooperation.patience) {
-        return ask_guest({.ticket = {},
+        return ask_guest({.ticket = ticket,
                           .word = "suspend",
                           .patience = *cooperation.patience,
                           .end = {},
@@ -357,19 +422,32 @@ Response Steering::save(const Parameters& parameters) {
     const bool was_paused = machine_.paused();
     if (!was_paused) stop_guest();
     if (machine_.stopping()) return refusal(409, "the guest has ended");
-    return save_guest(file->get<std::string>(), after, was_paused);
+    begin_save(file->get<std::string>(), after, was_paused, ticket);
+    return std::nullopt;
 }
 
 // It stands still.
-Response Steering::save_guest(const std::string& file, AfterSave after, bool was_paused) {
-    const auto report = save_(file, after);
+void Steering::begin_save(const std::string& file, AfterSave after, bool was_paused,
+                          control::Ticket ticket) {
+    const auto report = std::make_shared<Result<SaveReport>>(SaveReport{});
+    under_way_ =
+        UnderWay{.kind = UnderWay::Kind::kSave,
+                 .ticket = ticket,
+                 .conclude = [=, this] { return conclude_save(*report, file, after, was_paused); },
+                 .destroyers = {}};
+    task_.start([=, this] { *report = save_(file, after); });
+}
+
+Response Steering::conclude_save(const Result<SaveReport>& report, const std::string& file,
+                                 AfterSave after, bool was_paused) {
     if (report && after == AfterSave::kEnd) {
         saved_ = true;
         machine_.stop({.kind = StopCause::Kind::kRequested});
     } else {
         wake_suspended();
-        if (!was_paused) let_guest_go();
+        if (!was_paused && !end_wanted_) let_guest_go();
     }
+    if (!report && end_wanted_) return refusal(409, "the guest was ended before it was saved");
     if (report) return answer_of({{"file", file}, {"bytes", report->bytes}});
     return refusal(report.error().fault == Fault::kUser ? 400 : 500, report.error().what);
 }
@@ -385,7 +463,7 @@ void Steering::wake_suspended() {
 }
 
 // Answered when it is known where the guest goes on, or when the link is lost before that.
-Response Steering::migrate(const Parameters& parameters) {
+std::optional<Response> Steering::migrate(const Parameters& parameters, control::Ticket ticket) {
     const auto link = parameters.find("link");
     if (link == parameters.end() || !link->is_string()) {
         return refusal(400, "migrate needs a link");
@@ -401,7 +479,7 @@ Response Steering::migrate(const Parameters& parameters) {
     const Cooperation cooperation = cooperation_in(parameters);
     if (cooperation.refused) return *cooperation.refused;
     if (cooperation.patience && !is_open() && !cancel) {
-        return ask_guest({.ticket = {},
+        return ask_guest({.ticket = ticket,
                           .word = "suspend",
                           .patience = *cooperation.patience,
                           .end = {},
@@ -409,23 +487,41 @@ Response Steering::migrate(const Parameters& parameters) {
                           .after = {},
                           .link = link->get<std::string>()});
     }
-    return move_guest(link->get<std::string>(), cancel);
+    begin_move(link->get<std::string>(), cancel, ticket);
+    return std::nullopt;
 }
 
-Response Steering::move_guest(const std::string& link, bool cancel) {
-    using Outcome = MoveReport::Outcome;
+void Steering::begin_move(const std::string& link, bool cancel, control::Ticket ticket) {
     const Before before = before_move_.value_or(machine_.paused() ? Before::kPaused : Before::kRan);
     // Of a move that is over here: the guest has nothing to do with it.
     const bool only_tells = cancel && !is_open();
-    const auto report = migrate_(link, cancel, [this] {
-        if (!machine_.paused()) stop_guest();
+    const auto report = std::make_shared<Result<MoveReport>>(MoveReport{});
+    under_way_ =
+        UnderWay{.kind = only_tells ? UnderWay::Kind::kTell : UnderWay::Kind::kMove,
+                 .ticket = ticket,
+                 .conclude = [=, this] { return conclude_move(*report, before, only_tells); },
+                 .destroyers = {}};
+    task_.start([=, this] {
+        *report = migrate_(link, cancel, [this] {
+            task_.on_control_thread([this] {
+                if (!machine_.paused()) stop_guest();
+            });
+        });
     });
+}
+
+Response Steering::conclude_move(const Result<MoveReport>& report, Before before, bool only_tells) {
+    using Outcome = MoveReport::Outcome;
     if (!report) {
         if (!is_open() && !only_tells) wake_suspended();
         return refusal(report.error().fault == Fault::kUser ? 400 : 500, report.error().what);
     }
     before_move_.reset();
     is_untold_ = !report->told;
+    if (report->outcome == Outcome::kKept) {
+        if (machine_.stopping()) return refusal(409, "the guest has ended");
+        if (end_wanted_) return refusal(409, "the guest was ended before it was moved");
+    }
     switch (report->outcome) {
         case Outcome::kGone:
             moved_ = true;
@@ -449,7 +545,7 @@ Response Steering::move_guest(const std::string& link, bool cancel) {
 
 // ---- what the guest does by itself --------------------------------------------------------------
 
-Response Steering::shutdown(const Parameters& parameters) {
+std::optional<Response> Steering::shutdown(const Parameters& parameters, control::Ticket ticket) {
     std::string word = "poweroff";
     if (const auto action = parameters.find("action"); action != parameters.end()) {
         if (*action != "poweroff" && *action != "reboot") {
@@ -460,7 +556,7 @@ Response Steering::shutdown(const Parameters& parameters) {
     const auto patience = patience_in(parameters);
     if (!patience) return bad_timeout();
     if (waiting_) return asked_already();
-    return ask_guest({.ticket = {},
+    return ask_guest({.ticket = ticket,
                       .word = word,
                       .patience = *patience,
                       .end = {},
@@ -473,7 +569,7 @@ Response Steering::asked_already() const {
     return refusal(409, "the guest was asked for " + waiting_->word + " already");
 }
 
-Response Steering::ask_guest(Waiting waiting) {
+std::optional<Response> Steering::ask_guest(Waiting waiting) {
     if (machine_.stopping()) return refusal(409, "the guest has ended");
     if (is_open()) return refusal(409, kMoveIsOpen);
     if (machine_.paused()) return refusal(409, "the guest is paused: it cannot answer");
@@ -487,7 +583,7 @@ Response Steering::ask_guest(Waiting waiting) {
     }
     waiting.end = Clock::now() + waiting.patience;
     waiting_ = std::move(waiting);
-    return {};
+    return std::nullopt;
 }
 
 void Steering::look_at_guest(ControlPoint& point) {
@@ -495,7 +591,7 @@ void Steering::look_at_guest(ControlPoint& point) {
     const Waiting waiting = *waiting_;
     const auto answer = [&](Response response) {
         waiting_.reset();
-        point.answer(*waiting.ticket, std::move(response));
+        point.answer(waiting.ticket, std::move(response));
     };
     if (platform_.domain().suspended()) {
         {
@@ -503,11 +599,15 @@ void Steering::look_at_guest(ControlPoint& point) {
             const LoopAtRest rest(asking_.loop);
             asking_.request.withdraw();
         }
-        if (!waiting.link.empty()) return answer(move_guest(waiting.link, false));
+        if (!waiting.link.empty()) {
+            waiting_.reset();
+            return begin_move(waiting.link, false, waiting.ticket);
+        }
         const bool was_paused = machine_.paused();
         if (!was_paused) stop_guest();
         if (machine_.stopping()) return;  // after all
-        return answer(save_guest(waiting.file, waiting.after, was_paused));
+        waiting_.reset();
+        return begin_save(waiting.file, waiting.after, was_paused, waiting.ticket);
     }
     if (waiting.word != "suspend" && asking_.request.is_taken()) {
         const LoopAtRest rest(asking_.loop);
@@ -536,11 +636,16 @@ Response Steering::give_up(const Waiting& waiting) {
 }
 
 void Steering::end(ControlPoint& point) {
+    if (under_way_) {
+        task_.tell_to_end();
+        task_.finish();
+        conclude(point);
+    }
     if (!waiting_) return;
     // Whoever asked it to end has what he wants.
-    point.answer(*waiting_->ticket, waiting_->word == "suspend"
-                                        ? refusal(409, "the guest has ended instead")
-                                        : describe());
+    point.answer(waiting_->ticket, waiting_->word == "suspend"
+                                       ? refusal(409, "the guest has ended instead")
+                                       : describe());
     waiting_.reset();
 }
 

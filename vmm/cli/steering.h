@@ -1,5 +1,6 @@
 // What the requests on a control socket do to a VM. Only the control thread, the one that runs the
-// VM, calls this.
+// VM, calls this. A save and a move are done beside it, by a LongTask, so that it goes on
+// answering.
 #pragma once
 
 #include <chrono>
@@ -10,9 +11,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "devices/pv/shutdown_request.h"
 #include "vmm/cli/control_point.h"
+#include "vmm/cli/long_task.h"
 #include "vmm/machine/event_loop.h"
 #include "vmm/machine/machine.h"
 #include "xenshim/transport/xen_platform.h"
@@ -46,7 +49,7 @@ struct MoveReport {
     };
     std::string state;  // of migration/ownership.h
     Outcome outcome = Outcome::kOpen;
-    bool told = true;  // of kKept: the other side does not wait for it any more
+    bool told = true;                      // of kKept: the other side does not wait for it any more
     std::string why;                       // empty: nothing went wrong
     std::uint64_t bytes = 0;               // of the guest, sent
     std::chrono::nanoseconds blackout{0};  // so long it stood still by now
@@ -54,9 +57,9 @@ struct MoveReport {
 
 class Steering {
   public:
+    // Both are the task's work, which says there how far it is, and ends early if it is told to.
     // Writes all of a VM that stands still.
     using Save = std::function<Result<SaveReport>(const std::string& path, AfterSave after)>;
-
     // `link`: of the links' folder. `stop` stops the guest, which runs until it is called.
     using Migrate = std::function<Result<MoveReport>(const std::string& link, bool cancel,
                                                      const std::function<void()>& stop)>;
@@ -68,14 +71,19 @@ class Steering {
     };
 
     Steering(Machine& machine, xenshim::XenPlatform& platform, VmFacts facts, Save save,
-             Migrate migrate, Asking asking);
+             Migrate migrate, Asking asking, LongTask& task);
 
     // Answers every call that waits.
     void serve(ControlPoint& point);
+    // Does what the task asks for, and answers who waits for it when it is over.
+    void attend(ControlPoint& point);
     // Answers the call that waits for the guest, when the guest has done it or has had its time.
     // Once in a while, and when the machine is held or the guest has taken what it was asked.
     void look_at_guest(ControlPoint& point);
-    // The guest has ended: whoever waits for it is told.
+    // The process is told to end, and the guest with it: at once, or as soon as the task lets go of
+    // it. A move that was promised stays so, and its record.
+    void end_guest();
+    // The guest has ended: whoever waits for it is told, and the task ends.
     void end(ControlPoint& point);
     // A client wants the VM to end; the machine has been told to stop.
     bool destroyed() const { return destroyed_; }
@@ -86,12 +94,16 @@ class Steering {
 
   private:
     using Parameters = nlohmann::ordered_json;  // an object
-    using Action = control::Response (Steering::*)(const Parameters& parameters);
+    // Nothing: the ticket is kept, and answered later.
+    using Action = std::optional<control::Response> (Steering::*)(const Parameters& parameters,
+                                                                  control::Ticket ticket);
     using Clock = std::chrono::steady_clock;
+    // What the guest did before a move.
+    enum class Before { kRan, kPaused };
     // A call that is answered when the guest has done what it was asked.
     struct Waiting {
-        std::optional<control::Ticket> ticket;  // none yet: the call is being taken
-        std::string word;                       // as control/shutdown has it
+        control::Ticket ticket = 0;
+        std::string word;  // as control/shutdown has it
         std::chrono::seconds patience{};
         Clock::time_point end;
         // "suspend": then the guest is saved, or moved over this link.
@@ -105,22 +117,41 @@ class Steering {
         Action act;
         // The names of those that it takes.
         std::span<const std::string_view> parameters = {};
+        // Also while the guest is being saved or moved.
+        bool always = false;
     };
     static const Route kRoutes[];
+    // What the task does.
+    struct UnderWay {
+        enum class Kind { kSave, kMove, kTell };
+        Kind kind = Kind::kSave;
+        control::Ticket ticket = 0;
+        std::function<control::Response()> conclude;  // when it is over
+        std::vector<control::Ticket> destroyers;      // who want the guest ended then
+    };
 
-    control::Response respond(const control::Request& request);
-    control::Response show(const Parameters&);
-    control::Response pause(const Parameters&);
-    control::Response unpause(const Parameters&);
-    control::Response destroy(const Parameters&);
-    control::Response registers(const Parameters&);
-    control::Response save(const Parameters& parameters);
-    control::Response migrate(const Parameters& parameters);
+    std::optional<control::Response> respond(const control::Request& request,
+                                             control::Ticket ticket);
+    std::optional<control::Response> show(const Parameters&, control::Ticket);
+    std::optional<control::Response> pause(const Parameters&, control::Ticket);
+    std::optional<control::Response> unpause(const Parameters&, control::Ticket);
+    std::optional<control::Response> destroy(const Parameters&, control::Ticket ticket);
+    std::optional<control::Response> registers(const Parameters&, control::Ticket);
+    std::optional<control::Response> save(const Parameters& parameters, control::Ticket ticket);
+    std::optional<control::Response> migrate(const Parameters& parameters, control::Ticket ticket);
     bool is_open() const { return before_move_.has_value(); }
-    control::Response shutdown(const Parameters& parameters);
-    control::Response ask_guest(Waiting waiting);
-    control::Response save_guest(const std::string& file, AfterSave after, bool was_paused);
-    control::Response move_guest(const std::string& link, bool cancel);
+    std::optional<control::Response> shutdown(const Parameters& parameters, control::Ticket ticket);
+    std::optional<control::Response> ask_guest(Waiting waiting);
+    void begin_save(const std::string& file, AfterSave after, bool was_paused,
+                    control::Ticket ticket);
+    control::Response conclude_save(const Result<SaveReport>& report, const std::string& file,
+                                    AfterSave after, bool was_paused);
+    void begin_move(const std::string& link, bool cancel, control::Ticket ticket);
+    control::Response conclude_move(const Result<MoveReport>& report, Before before,
+                                    bool only_tells);
+    void conclude(ControlPoint& point);
+    void refuse_if_promised(ControlPoint& point);
+    control::Response destroy_now();
     void wake_suspended();
     control::Response give_up(const Waiting& waiting);
     control::Response asked_already() const;
@@ -134,14 +165,16 @@ class Steering {
     const Save save_;
     const Migrate migrate_;
     const Asking asking_;
+    LongTask& task_;
+    std::optional<UnderWay> under_way_;
     std::optional<Waiting> waiting_;
     const std::string started_;
     std::optional<std::uint64_t> stopped_at_ns_;  // of the guest's system time
+    bool end_wanted_ = false;                     // once the task is over
     bool destroyed_ = false;
     bool saved_ = false;
     bool moved_ = false;
-    // Of a move of which it is not known yet how it ended: what the guest did before it.
-    enum class Before { kRan, kPaused };
+    // Of a move of which it is not known yet how it ended.
     std::optional<Before> before_move_;
     bool is_untold_ = false;  // of one that ended here, MoveReport::told
 };

@@ -31,6 +31,7 @@
 #include "vmm/boot/loader.h"
 #include "vmm/cli/guest_cpu.h"
 #include "vmm/cli/legacy_chips.h"
+#include "vmm/cli/long_task.h"
 #include "vmm/cli/move_places.h"
 #include "vmm/cli/saved_vm.h"
 #include "vmm/cli/steering.h"
@@ -151,10 +152,13 @@ class VmImpl final : public Vm {
     void tell_ports();
     void take_input();
     void make_devices();
-    Result<SaveReport> save_to(const std::string& path, AfterSave after);
+    // `task`: what is told of it, and may end it; null: nobody.
+    Result<SaveReport> save_to(const std::string& path, AfterSave after, LongTask* task);
     Result<MoveReport> migrate(const std::string& link, bool cancel,
-                               const std::function<void()>& stop);
+                               const std::function<void()>& stop, LongTask& task);
     Result<void> begin_to_move();
+    void rest_backends();
+    void wake_backends();
     std::optional<migration::Event> act_on_move(migration::Action action);
     Result<void> send_rest();
     Result<migration::format::End> write(migration::format::Writer& writer);
@@ -190,11 +194,13 @@ class VmImpl final : public Vm {
     std::atomic<bool> end_asked_{false};  // the operator wants the guest to end
     bool saved_ = false;                  // and goes on from there, not here
     bool moved_ = false;                  // likewise
-    // While it is sent and until it is known where it goes on, the backends leave its rings alone.
+    // While it is saved, or sent and until it is known where it goes on, the backends leave its
+    // rings alone, and the chips' timer waits.
     std::atomic<bool> at_rest_{false};
     struct Departure {
         std::unique_ptr<migration::Driver> driver;
         migration::Link* link = nullptr;
+        LongTask* task = nullptr;
         std::function<void()> stop;
         std::chrono::steady_clock::time_point stopped{};
         std::uint64_t bytes = 0;
@@ -589,7 +595,7 @@ Result<migration::format::End> VmImpl::write(migration::format::Writer& writer) 
 }
 
 Result<SaveReport> VmImpl::save(const std::string& path, AfterSave after) {
-    const SaveReport report = TRY(save_to(path, after));
+    const SaveReport report = TRY(save_to(path, after, nullptr));
     if (after == AfterSave::kEnd) {
         saved_ = true;
         machine_->stop({.kind = StopCause::Kind::kRequested});
@@ -597,24 +603,69 @@ Result<SaveReport> VmImpl::save(const std::string& path, AfterSave after) {
     return report;
 }
 
-Result<SaveReport> VmImpl::save_to(const std::string& path, AfterSave after) {
+// With the backends at rest nobody but who saves the guest looks at its memory. The loop goes on
+// for those who ask how it goes.
+void VmImpl::rest_backends() {
+    loop_.stop();
+    at_rest_ = true;
+    loop_.start();
+}
+
+void VmImpl::wake_backends() {
+    at_rest_ = false;
+    store_event_->ring();
+    console_event_->ring();
+}
+
+// Where a task writes: it is told how much, and may be told to end.
+class ToldFile final : public migration::format::FileSink {
+  public:
+    ToldFile(migration::format::FileSink& file, LongTask* task) : file_(file), task_(task) {}
+    Result<void> write_at(std::uint64_t offset, migration::format::Piece bytes) override {
+        if (task_ != nullptr && task_->is_told_to_end()) return user_error("it was told to end");
+        TRY(file_.write_at(offset, bytes));
+        if (task_ != nullptr) task_->add(bytes.size());
+        return {};
+    }
+
+  private:
+    migration::format::FileSink& file_;
+    LongTask* const task_;
+};
+class ToldLink final : public migration::format::StreamSink {
+  public:
+    ToldLink(migration::Link& link, LongTask& task) : link_(link), task_(task) {}
+    Result<void> append(std::span<const migration::format::Piece> pieces) override {
+        TRY(link_.append(pieces));
+        for (const auto& piece : pieces) {
+            task_.add(piece.size());
+        }
+        return {};
+    }
+
+  private:
+    migration::HeededSink link_;
+    LongTask& task_;
+};
+
+Result<SaveReport> VmImpl::save_to(const std::string& path, AfterSave after, LongTask* task) {
     namespace format = migration::format;
     if (fill_ != nullptr && !fill_->finish()) {
         return user_error("the file that the guest was restored from is damaged");
     }
     auto file = TRY(format::AtomicFile::create(path));
-    // With the backends at rest nobody but us looks at the guest's memory.
-    loop_.stop();
+    rest_backends();
     ++epoch_;
     const auto written = [&]() -> Result<format::End> {
-        format::Writer writer(file);
+        ToldFile sink(file, task);
+        format::Writer writer(sink);
         const format::End end = TRY(write(writer));
         TRY(file.commit());
         return end;
     }();
     // What the guest has written to its console and nobody has read yet is in the file: it comes
     // out there if it does not go on here.
-    if (!written || after == AfterSave::kGoOn) loop_.start();
+    if (!written || after == AfterSave::kGoOn) wake_backends();
     if (!written) return Failure{written.error()};
     return SaveReport{.bytes = written->length};
 }
@@ -632,7 +683,8 @@ Result<void> VmImpl::begin_to_move() {
     departure_.emplace();
     departure_->driver = std::make_unique<migration::Driver>(
         migration::Ownership::source(attempt), std::move(records), migration::Peer{},
-        [this](migration::Action action) { return act_on_move(action); });
+        [this](migration::Action action) { return act_on_move(action); }, config_.name);
+    departure_->driver->watch([this](migration::State state) { departure_->task->enter(state); });
     return {};
 }
 
@@ -644,11 +696,7 @@ std::optional<migration::Event> VmImpl::act_on_move(migration::Action action) {
             departure_->stopped = std::chrono::steady_clock::now();
             break;
         case Action::kSendRest: return departure_->driver->rest_sent(send_rest());
-        case Action::kRunGuest:
-            at_rest_ = false;
-            store_event_->ring();
-            console_event_->ring();
-            break;
+        case Action::kRunGuest: wake_backends(); break;
         // The process, all that is left of it, ends.
         default: break;
     }
@@ -658,24 +706,25 @@ std::optional<migration::Event> VmImpl::act_on_move(migration::Action action) {
 Result<void> VmImpl::send_rest() {
     namespace format = migration::format;
     if (machine_->stopping()) return user_error("the guest has ended");
-    loop_.stop();
-    at_rest_ = true;
-    loop_.start();  // for those who ask how it goes
-    migration::HeededSink sink(*departure_->link);
+    rest_backends();
+    ToldLink sink(*departure_->link, *departure_->task);
     format::Writer writer(sink);
     departure_->bytes = TRY(write(writer)).length;
     return {};
 }
 
 Result<MoveReport> VmImpl::migrate(const std::string& name, bool cancel,
-                                   const std::function<void()>& stop) {
+                                   const std::function<void()>& stop, LongTask& task) {
     migration::Link link(TRY(connect_to_link(name)), "the other side");
+    link.heed(task.told_fd());
     // One that is over here is begun anew, if the other side is not to be told of it.
     if (departure_ && departure_->driver->is_untold() && !cancel) departure_.reset();
     if (!departure_) TRY(begin_to_move());
     departure_->stop = stop;
     departure_->link = &link;
+    departure_->task = &task;
     migration::Driver& driver = *departure_->driver;
+    task.enter(driver.state());
     driver.depart(link, cancel);
     departure_->link = nullptr;
     const auto stood = std::chrono::steady_clock::now() - departure_->stopped;
@@ -747,14 +796,15 @@ VmFacts VmImpl::facts() const {
 Result<RunEnd> VmImpl::run(const RunControl& control) {
     using Clock = std::chrono::steady_clock;
     constexpr std::chrono::milliseconds kHousekeeping{250};
+    const auto task = TRY(LongTask::create());
     Steering steering(
         *machine_, *platform_, facts(),
-        [this](const std::string& path, AfterSave after) { return save_to(path, after); },
+        [&](const std::string& path, AfterSave after) { return save_to(path, after, task.get()); },
         [&](const std::string& link, bool cancel, const std::function<void()>& stop) {
             if (control.before_move && !departure_) control.before_move();
-            return migrate(link, cancel, stop);
+            return migrate(link, cancel, stop, *task);
         },
-        {.request = *request_, .loop = loop_});
+        {.request = *request_, .loop = loop_}, *task);
     if (control.point != nullptr) control.point->serve_on(loop_);
     loop_.start();
     TRY(machine_->start(*platform_,
@@ -762,13 +812,14 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
     if (control.paused && control.stands_still) control.stands_still();
     auto next_round = Clock::now() + kHousekeeping;
     while (!machine_->stopping()) {
-        std::array<pollfd, 5> fds{{{.fd = machine_->stop_fd(), .events = POLLIN, .revents = 0},
+        std::array<pollfd, 6> fds{{{.fd = machine_->stop_fd(), .events = POLLIN, .revents = 0},
                                    {.fd = control.signal_fd, .events = POLLIN, .revents = 0},
                                    {.fd = control.point != nullptr ? control.point->fd() : -1,
                                     .events = POLLIN,
                                     .revents = 0},
                                    {.fd = machine_->hold_fd(), .events = POLLIN, .revents = 0},
-                                   {.fd = request_taken_->fd(), .events = POLLIN, .revents = 0}}};
+                                   {.fd = request_taken_->fd(), .events = POLLIN, .revents = 0},
+                                   {.fd = task->fd(), .events = POLLIN, .revents = 0}}};
         const auto left =
             std::chrono::ceil<std::chrono::milliseconds>(next_round - Clock::now()).count();
         const int ready =
@@ -781,22 +832,24 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
             signalfd_siginfo info{};
             [[maybe_unused]] const auto got = ::read(control.signal_fd, &info, sizeof info);
             end_asked_ = true;
-            machine_->stop({.kind = StopCause::Kind::kRequested});
+            steering.end_guest();
         }
         if (ready > 0 && (fds[3].revents & POLLIN) != 0 && control.stands_still) {
             control.stands_still();
         }
         if (ready > 0 && (fds[4].revents & POLLIN) != 0) request_taken_->clear();
         if (control.point != nullptr) {
+            if (ready > 0 && (fds[5].revents & POLLIN) != 0) steering.attend(*control.point);
             if (ready > 0 && (fds[2].revents & POLLIN) != 0) steering.serve(*control.point);
             steering.look_at_guest(*control.point);
         }
-        if (steering.destroyed()) end_asked_ = true;
-        if (steering.saved()) saved_ = true;
-        if (steering.moved()) moved_ = true;
     }
-    const StopCause cause = machine_->join();
+    // Before its vCPUs are gone: what is under way may be looking at them.
     if (control.point != nullptr) steering.end(*control.point);
+    if (steering.destroyed()) end_asked_ = true;
+    if (steering.saved()) saved_ = true;
+    if (steering.moved()) moved_ = true;
+    const StopCause cause = machine_->join();
     loop_.stop();
     // What it wrote and nobody has read yet comes out where it goes on.
     if (!saved_ && !moved_) drain_console();

@@ -2,11 +2,15 @@
 // goes, and never taken for anything else.
 #include "migration/durable.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -29,9 +33,11 @@ Record record(RecordState state, std::uint64_t epoch, int of = 7) {
 TEST(Record, ComesBack) {
     for (const auto state : {RecordState::kCommit, RecordState::kOwn, RecordState::kAborted}) {
         for (const std::uint64_t epoch : {std::uint64_t{0}, ~std::uint64_t{0}}) {
-            const auto back = decode_record(encode(record(state, epoch)));
+            auto one = record(state, epoch);
+            one.guest = epoch == 0 ? "" : "web";
+            const auto back = decode_record(encode(one));
             ASSERT_TRUE(back) << back.error();
-            EXPECT_EQ(*back, record(state, epoch));
+            EXPECT_EQ(*back, one);
         }
     }
     EXPECT_TRUE(decode_record(encode({{vm(1), 2}, RecordState::kOwn, {}})));
@@ -235,6 +241,78 @@ TEST_F(DurableFiles, AFolderHasAnIdThatStays) {
         ASSERT_FALSE(records) << bad;
         EXPECT_EQ(records.error().what, folder_ + "/id: it is damaged");
     }
+}
+
+// A lock without a record is nothing that anybody would miss.
+TEST_F(DurableFiles, NoLockIsLeftWithoutARecord) {
+    const auto files = [this] {
+        std::size_t count = 0;
+        for (const auto& file : std::filesystem::directory_iterator(folder_)) {
+            count += file.path().filename() != "id";
+        }
+        return count;
+    };
+    {
+        const auto records = Records::open(folder_, Side::kSource, vm(7));
+        ASSERT_TRUE(records);
+        ASSERT_EQ(records->write(record(RecordState::kCommit, 1)).event, Event::kWritten);
+        EXPECT_EQ(files(), 2u);
+    }
+    EXPECT_EQ(files(), 2u);
+    {
+        const auto records = Records::open(folder_, Side::kSource, vm(7));
+        ASSERT_TRUE(records->erase());
+        EXPECT_FALSE(Records::open(folder_, Side::kSource, vm(7)));
+    }
+    EXPECT_EQ(files(), 0u);
+}
+
+// However one's end meets another's beginning, one of them speaks at a time.
+TEST_F(DurableFiles, ALockThatIsTakenAwayIsNobodys) {
+    std::atomic<int> inside{0}, most{0}, times{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+        threads.emplace_back([&] {
+            while (times < 2000) {
+                const auto records = Records::open(folder_, Side::kSource, vm(7));
+                if (!records) continue;
+                most = std::max(most.load(), ++inside);
+                ++times;
+                --inside;
+            }
+        });
+    }
+    for (auto& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(most, 1);
+    std::filesystem::remove(folder_ + "/id");
+    EXPECT_TRUE(std::filesystem::is_empty(folder_));
+}
+
+TEST_F(DurableFiles, WhatSourcesLeftIsFound) {
+    EXPECT_TRUE(left_by_sources(folder_)->empty());
+    auto named = record(RecordState::kCommit, 3, 7);
+    named.guest = "web";
+    {
+        const auto one = Records::open(folder_, Side::kSource, vm(7));
+        ASSERT_EQ(one->write(named).event, Event::kWritten);
+        const auto other = Records::open(folder_, Side::kDestination, vm(8));
+        ASSERT_EQ(other->write(record(RecordState::kOwn, 3, 8)).event, Event::kWritten);
+        const auto torn = Records::open(folder_, Side::kSource, vm(0xab));
+        put(torn->path(), std::vector<std::byte>(5));
+        put(folder_ + "/07.source", {});
+        put(folder_ + "/" + std::string(32, 'A') + ".source", {});
+    }
+    auto found = *left_by_sources(folder_);
+    std::ranges::sort(found, {}, &LeftBehind::vm);
+    ASSERT_EQ(found.size(), 2u);
+    EXPECT_EQ(found[0].vm, vm(7));
+    EXPECT_EQ(*found[0].record, named);
+    EXPECT_EQ(found[1].vm, vm(0xab));
+    EXPECT_FALSE(found[1].record);
+    EXPECT_EQ(found[1].record.error().what.find(found[1].path), 0u);
+    EXPECT_FALSE(left_by_sources(folder_ + "/none"));
 }
 
 // Nothing that is there is taken for nothing: it may have been a promise.

@@ -2,7 +2,10 @@
 
 #include <array>
 #include <cstring>
+#include <thread>
+#include <vector>
 
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <gtest/gtest.h>
@@ -99,6 +102,40 @@ TEST(LinkTest, ASenderHeedsWhatComesMeanwhile) {
     const auto why = a.receive();
     ASSERT_TRUE(why);
     EXPECT_EQ(why->text, "there is no room");
+}
+
+// Whoever is told to end waits for nothing, and still says and hears what costs no waiting.
+TEST(LinkTest, NothingIsWaitedForWhenItIsToldToEnd) {
+    Ends ends = connected();
+    Link a(std::move(ends.ours), "a"), b(std::move(ends.theirs), "b");
+    const vmm::Fd told(::eventfd(0, EFD_CLOEXEC));
+    a.heed(told.get());
+    EXPECT_FALSE(a.is_told_to_end());
+    // Also when it comes while one waits.
+    std::thread later([&] { ::eventfd_write(told.get(), 1); });
+    const auto nothing = a.receive();
+    later.join();
+    ASSERT_FALSE(nothing);
+    EXPECT_TRUE(a.is_told_to_end());
+
+    ASSERT_TRUE(b.send(some_frame()));
+    EXPECT_TRUE(a.receive());
+    EXPECT_TRUE(a.send(some_frame()));
+    EXPECT_TRUE(b.receive());
+    // A guest is no such thing, nor is a peer who takes nothing.
+    const std::vector<std::byte> much(16 << 20);
+    const std::array<format::Piece, 1> pieces{format::Piece(much)};
+    HeededSink sink(a);
+    EXPECT_FALSE(sink.append(pieces));
+    EXPECT_FALSE(a.write(pieces));
+    LinkSource source(a);
+    ASSERT_TRUE(b.send(some_frame()));
+    std::array<std::byte, 8> some{};
+    EXPECT_FALSE(source.read(some));
+    a.finish();  // b goes on for ever
+
+    a.heed(-1);
+    EXPECT_FALSE(a.is_told_to_end());
 }
 
 }  // namespace

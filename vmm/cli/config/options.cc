@@ -236,6 +236,9 @@ po::options_description describe_migrate() {
     options.add_options()(
         "ssh", po::value<std::vector<std::string>>()->value_name("PROGRAM")->composing(),
         "what is run for ssh://HOST (default ssh), as 'PROGRAM HOST xenolith receive -'");
+    options.add_options()("resume",
+                          "the guest's process here was killed when it had promised the guest to "
+                          "DEST: pass the promise on");
     describe_tls(options,
                  "for tls://: the name in the other side's certificate (default: HOST); may be "
                  "given again");
@@ -637,7 +640,14 @@ std::string migrate_help() {
            "  unix:PATH                 a socket at which 'xenolith receive' waits\n"
            "  tcp://HOST:PORT           likewise; only addresses of this host, for it is not "
            "encrypted\n"
-           "  fd:N                      a connected stream socket\n\n" +
+           "  fd:N                      a connected stream socket\n\n"
+           "Once DEST was promised the guest it stands still here until DEST has said whether it "
+           "has "
+           "it. If its\nprocess here is killed before that, DEST waits for the promise: with "
+           "--resume it is passed on. NAME\nmay then be the guest's id; DEST is where the guest "
+           "was "
+           "sent, by whatever way its host is reached\n(with ssh:// another 'xenolith receive -' "
+           "finds it there).\n\n" +
            to_text(describe_migrate());
 }
 
@@ -660,6 +670,10 @@ Result<MigrateRequest> parse_migrate(const Args& args) {
     }
     TRY(apply_cooperation(parsed, request));
     request.tls = TRY(tls_options(parsed, request.to));
+    request.resume = parsed.options.count("resume") != 0;
+    if (request.resume && request.cooperative) {
+        return user_error("--resume: there is no guest here that --cooperative could ask");
+    }
     request.json = parsed.options.count("json") != 0;
     return request;
 }

@@ -122,6 +122,7 @@ struct MigrateRequest {
     // The guest is asked to suspend itself.
     bool cooperative = false;
     std::optional<std::uint64_t> timeout_s{};  // for that; none: as the VM's process has it
+    bool resume = false;  // the guest's process is no more: only its word is passed on
     bool json = false;
 };
 Result<MigrateRequest> parse_migrate(const Args& args);

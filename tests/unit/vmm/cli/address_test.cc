@@ -107,6 +107,19 @@ TEST(TlsOptions, WhoWeAreAndWhomWeTrust) {
     EXPECT_EQ(received->tls.peers, (std::vector<std::string>{"one", "two"}));
 }
 
+TEST(Migrate, AResumedOneHasNoGuestToAsk) {
+    const auto plain = parse_migrate({"web", "unix:/there"});
+    ASSERT_TRUE(plain) << plain.error().what;
+    EXPECT_FALSE(plain->resume);
+    const auto resumed = parse_migrate({"--resume", "web", "ssh://there", "--ssh", "mine"});
+    ASSERT_TRUE(resumed) << resumed.error().what;
+    EXPECT_TRUE(resumed->resume);
+    EXPECT_EQ(resumed->ssh, "mine");
+    const auto asked = parse_migrate({"--resume", "--cooperative", "web", "unix:/there"});
+    ASSERT_FALSE(asked);
+    EXPECT_NE(asked.error().what.find("--resume"), std::string::npos);
+}
+
 // Elsewhere they would seem to keep somebody out.
 TEST(TlsOptions, BelongToTls) {
     for (const char* const option : {"--tls-dir", "--tls-peer"}) {
