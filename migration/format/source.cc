@@ -10,10 +10,29 @@
 
 namespace migration::format {
 
+using vmm::Failure;
 using vmm::Result;
 
 Result<std::size_t> RandomSource::read(std::span<std::byte> to) {
-    const std::size_t n = TRY(read_at(position_, to));
+    constexpr std::size_t kAhead = 16 * 1024;
+    const auto is_there = [&] {
+        return position_ >= ahead_at_ && position_ - ahead_at_ < ahead_.size();
+    };
+    std::size_t n = 0;
+    if (!is_there() && to.size() < kAhead) {
+        ahead_.resize(kAhead);
+        ahead_at_ = position_;
+        auto got = read_at(position_, ahead_);
+        ahead_.resize(got ? *got : 0);
+        if (!got) return Failure{got.error()};
+    }
+    if (is_there()) {
+        const auto from = std::span(ahead_).subspan(position_ - ahead_at_);
+        n = std::min(from.size(), to.size());
+        std::copy_n(from.begin(), n, to.begin());
+    } else if (to.size() >= kAhead) {
+        n = TRY(read_at(position_, to));
+    }
     position_ += n;
     return n;
 }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"
@@ -39,12 +40,15 @@ class RandomSource : public Source {
     // The first byte at `offset` or after it that may be other than zero, or length().
     virtual std::uint64_t next_data(std::uint64_t offset) { return offset; }
 
+    // Ahead of what is asked for: headers and most records are small, and one follows the other.
     vmm::Result<std::size_t> read(std::span<std::byte> to) final;
     // What read() gives next.
     void seek(std::uint64_t offset) { position_ = offset; }
 
   private:
     std::uint64_t position_ = 0;
+    std::uint64_t ahead_at_ = 0;  // where what was read ahead begins
+    std::vector<std::byte> ahead_;
 };
 
 class FileSource final : public RandomSource {

@@ -42,6 +42,7 @@ bench_block_guest_end:
 // Registers are loaded for each call, for a call that was interrupted changes them.
     .globl bench_reload_guest, bench_reload_guest_trap, bench_reload_guest_end
 bench_reload_guest:
+    sti                         // an event stops none of its calls else
     ask
 1:
     movl TABLE(%rbp), %eax

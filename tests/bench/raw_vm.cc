@@ -1,5 +1,6 @@
 #include "tests/bench/raw_vm.h"
 
+#include <algorithm>
 #include <cstring>
 #include <fcntl.h>
 #include <unistd.h>
@@ -64,13 +65,20 @@ Result<std::unique_ptr<RawVm>> RawVm::create(const Config& config) {
         if (::ioctl(vm, KVM_XEN_HVM_CONFIG, &xen) != 0) return errno_error("KVM_XEN_HVM_CONFIG");
     }
 
-    raw->memfd_ = Fd(::memfd_create("raw-guest", MFD_CLOEXEC));
-    if (!raw->memfd_ ||
-        ::ftruncate(raw->memfd_.get(), static_cast<off_t>(config.memory_bytes)) != 0) {
-        return errno_error("memfd_create");
+    const bool own = config.memory_file.empty();
+    if (own) {
+        raw->memory_fd_ = Fd(::memfd_create("raw-guest", MFD_CLOEXEC));
+        if (!raw->memory_fd_ ||
+            ::ftruncate(raw->memory_fd_.get(), static_cast<off_t>(config.memory_bytes)) != 0) {
+            return errno_error("memfd_create");
+        }
+    } else {
+        raw->memory_fd_ = Fd(::open(config.memory_file.c_str(), O_RDONLY | O_CLOEXEC));
+        if (!raw->memory_fd_) return errno_error(config.memory_file);
     }
-    void* memory = ::mmap(nullptr, config.memory_bytes, PROT_READ | PROT_WRITE,
-                          MAP_SHARED | MAP_NORESERVE, raw->memfd_.get(), 0);
+    void* memory =
+        ::mmap(nullptr, config.memory_bytes, PROT_READ | PROT_WRITE,
+               (own ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE, raw->memory_fd_.get(), 0);
     if (memory == MAP_FAILED) return errno_error("mapping guest memory");
     raw->memory_ = static_cast<std::byte*>(memory);
     raw->memory_bytes_ = config.memory_bytes;
@@ -121,6 +129,90 @@ Result<void> RawVm::set_start() {
     regs.rip = kCode;
     regs.rflags = 2;
     if (::ioctl(vcpu_.get(), KVM_SET_REGS, &regs) != 0) return errno_error("KVM_SET_REGS");
+    return {};
+}
+
+struct RawState {
+    kvm_sregs sregs{};
+    kvm_regs regs{};
+    kvm_debugregs debug{};
+    kvm_xcrs xcrs{};
+    std::vector<std::byte> xsave;
+    kvm_lapic_state lapic{};
+    kvm_vcpu_events events{};
+    kvm_mp_state activity{};
+    std::vector<std::uint64_t> msrs;  // a kvm_msrs with its entries
+};
+
+namespace {
+
+kvm_msrs* msrs_of(std::vector<std::uint64_t>& words) {
+    return reinterpret_cast<kvm_msrs*>(words.data());  // NOLINT: the kernel's form
+}
+
+// Those of KVM's list that can be read, with their values.
+Result<std::vector<std::uint64_t>> read_msrs(int kvm, int vcpu) {
+    std::uint32_t none[2] = {};
+    ::ioctl(kvm, KVM_GET_MSR_INDEX_LIST, none);
+    std::vector<std::uint32_t> list(1 + std::size_t{none[0]});
+    list[0] = none[0];
+    if (::ioctl(kvm, KVM_GET_MSR_INDEX_LIST, list.data()) != 0) {
+        return errno_error("KVM_GET_MSR_INDEX_LIST");
+    }
+    const auto words = [](std::size_t entries) {
+        return (sizeof(kvm_msrs) + entries * sizeof(kvm_msr_entry)) / sizeof(std::uint64_t);
+    };
+    std::vector<std::uint64_t> all(words(none[0])), one(words(1));
+    for (std::uint32_t i = 0; i < none[0]; ++i) {
+        kvm_msrs* const single = msrs_of(one);
+        *single = {};
+        single->nmsrs = 1;
+        single->entries[0] = {};
+        single->entries[0].index = list[1 + i];
+        if (::ioctl(vcpu, KVM_GET_MSRS, single) != 1) continue;
+        // Some can be read and not written, even with the same value.
+        if (::ioctl(vcpu, KVM_SET_MSRS, single) != 1) continue;
+        msrs_of(all)->entries[msrs_of(all)->nmsrs++] = single->entries[0];
+    }
+    all.resize(words(msrs_of(all)->nmsrs));
+    return all;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const RawState>> RawVm::read_state() const {
+    auto state = std::make_shared<RawState>();
+    const int vcpu = vcpu_.get();
+    const int large = ::ioctl(kvm_.get(), KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
+    state->xsave.resize(std::max<std::size_t>(sizeof(kvm_xsave::region),
+                                              large > 0 ? static_cast<std::size_t>(large) : 0));
+    if (::ioctl(vcpu, KVM_GET_SREGS, &state->sregs) != 0 ||
+        ::ioctl(vcpu, KVM_GET_REGS, &state->regs) != 0 ||
+        ::ioctl(vcpu, KVM_GET_DEBUGREGS, &state->debug) != 0 ||
+        ::ioctl(vcpu, KVM_GET_XCRS, &state->xcrs) != 0 ||
+        ::ioctl(vcpu, large > 0 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, state->xsave.data()) != 0 ||
+        ::ioctl(vcpu, KVM_GET_LAPIC, &state->lapic) != 0 ||
+        ::ioctl(vcpu, KVM_GET_VCPU_EVENTS, &state->events) != 0 ||
+        ::ioctl(vcpu, KVM_GET_MP_STATE, &state->activity) != 0) {
+        return errno_error("reading a vCPU's state");
+    }
+    state->msrs = TRY(read_msrs(kvm_.get(), vcpu));
+    return std::shared_ptr<const RawState>(std::move(state));
+}
+
+Result<void> RawVm::set_state(const RawState& state) {
+    const int vcpu = vcpu_.get();
+    if (::ioctl(vcpu, KVM_SET_SREGS, &state.sregs) != 0 ||
+        ::ioctl(vcpu, KVM_SET_REGS, &state.regs) != 0 ||
+        ::ioctl(vcpu, KVM_SET_DEBUGREGS, &state.debug) != 0 ||
+        ::ioctl(vcpu, KVM_SET_XCRS, &state.xcrs) != 0 ||
+        ::ioctl(vcpu, KVM_SET_XSAVE, state.xsave.data()) != 0 ||
+        ::ioctl(vcpu, KVM_SET_MSRS, state.msrs.data()) < 0 ||
+        ::ioctl(vcpu, KVM_SET_LAPIC, &state.lapic) != 0 ||
+        ::ioctl(vcpu, KVM_SET_VCPU_EVENTS, &state.events) != 0 ||
+        ::ioctl(vcpu, KVM_SET_MP_STATE, &state.activity) != 0) {
+        return errno_error("giving a vCPU its state");
+    }
     return {};
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "vmm/base/fd.h"
 #include "vmm/base/result.h"
@@ -21,11 +22,15 @@ inline constexpr std::uint64_t kPageTables = 0x10000;  // four pages: 2 MiB in 4
 // Identity page tables for the first 2 MiB.
 void write_page_tables(std::byte* memory);
 
+// All that KVM knows of a vCPU, as it gives and takes it.
+struct RawState;
+
 class RawVm {
   public:
     struct Config {
         std::uint64_t memory_bytes = 2 << 20;
-        bool xen = false;  // KVM hands Xen hypercalls over (KVM_CAP_XEN_HVM)
+        std::string memory_file = {};  // mapped privately as the memory; empty: memory of its own
+        bool xen = false;              // KVM hands Xen hypercalls over (KVM_CAP_XEN_HVM)
         // KVM shows both register sets at each exit, and takes the general ones back.
         bool sync_registers = false;
     };
@@ -37,6 +42,10 @@ class RawVm {
     std::byte* memory() { return memory_; }
     // Makes the vCPU start at kCode; after memory was filled.
     vmm::Result<void> set_start();
+    // What a VM that is restored cannot do without: the vCPU's state is read from one VM and given
+    // to another.
+    vmm::Result<std::shared_ptr<const RawState>> read_state() const;
+    vmm::Result<void> set_state(const RawState& state);
 
     // Enters the guest `times` times and looks at nothing but the system call's result.
     bool run(unsigned times);
@@ -46,7 +55,7 @@ class RawVm {
 
   private:
     RawVm() = default;
-    vmm::Fd kvm_, vm_, vcpu_, memfd_;
+    vmm::Fd kvm_, vm_, vcpu_, memory_fd_;
     std::byte* memory_ = nullptr;
     std::uint64_t memory_bytes_ = 0;
     kvm_run* run_ = nullptr;

@@ -98,18 +98,35 @@ struct Unavoidable {
     double raw_wall = 0, raw_cpu = 0;
 };
 
-// exec of /bin/true to its end, and then a raw VM of the same size to its guest's first exit.
-Result<Unavoidable> unavoidable(std::uint64_t memory_bytes) {
+// What a limit is of: a raw VM of this size, made new or, with a file and a state, restored.
+struct Raw {
+    std::uint64_t memory_bytes = 0;
+    std::string file = {};
+    std::shared_ptr<const RawState> state = {};
+};
+
+void put_code(RawVm& raw) {
+    write_page_tables(raw.memory());
+    const unsigned char out[] = {0xe6, 0x7e, 0xf4};
+    std::memcpy(raw.memory() + kCode, out, sizeof out);
+}
+
+// exec of /bin/true to its end, and then the raw VM to its guest's first exit. One that is restored
+// maps its file privately as its memory and is given all of a vCPU's state: no VMM restores a guest
+// without that, whatever its format.
+Result<Unavoidable> unavoidable(const Raw& of) {
     Unavoidable u;
     const Times before = now();
     auto process = TRY(Process::spawn({"/bin/true"}, -1));
     const double child_cpu = process.wait();
     const Times between = now();
-    auto raw = TRY(RawVm::create({.memory_bytes = memory_bytes}));
-    write_page_tables(raw->memory());
-    const unsigned char out[] = {0xe6, 0x7e, 0xf4};
-    std::memcpy(raw->memory() + kCode, out, sizeof out);
-    TRY(raw->set_start());
+    auto raw = TRY(RawVm::create({.memory_bytes = of.memory_bytes, .memory_file = of.file}));
+    put_code(*raw);
+    if (of.state) {
+        TRY(raw->set_state(*of.state));
+    } else {
+        TRY(raw->set_start());
+    }
     if (!raw->run(1) || !raw->last_was_trap(false)) return vmm::internal_error("the raw VM");
     const Times after = now();
     u.whole = after - before;
@@ -121,8 +138,7 @@ Result<Unavoidable> unavoidable(std::uint64_t memory_bytes) {
 
 // `command` against the unavoidable, in random order.
 Result<void> compare(const Options& options, const std::string& name,
-                     const std::vector<std::string>& command, std::uint64_t memory_bytes,
-                     Limit judged_by) {
+                     const std::vector<std::string>& command, const Raw& raw_vm, Limit judged_by) {
     const double rate = tsc_per_ns();
     std::vector<Times> ours, limit, control;
     std::vector<double> raw;
@@ -139,7 +155,7 @@ Result<void> compare(const Options& options, const std::string& name,
                 if (round >= kWarmUp) ours.push_back({.cpu = cpu, .wall = guest.start_ns});
                 continue;
             }
-            const auto u = TRY(unavoidable(memory_bytes));
+            const auto u = TRY(unavoidable(raw_vm));
             if (round < kWarmUp) continue;
             (what == 1 ? limit : control).push_back(u.whole);
             if (what == 1) raw.push_back(u.raw_wall);
@@ -151,7 +167,7 @@ Result<void> compare(const Options& options, const std::string& name,
     std::printf(
         "%s, 1 vCPU and %llu MiB: ours %.2f ms (min %.2f), limit %.2f ms (min %.2f), of "
         "that the raw VM %.2f ms; CPU of the whole run %.2f ms; %u rounds\n",
-        name.c_str(), static_cast<unsigned long long>(memory_bytes >> 20), ms(wall),
+        name.c_str(), static_cast<unsigned long long>(raw_vm.memory_bytes >> 20), ms(wall),
         smallest(wall) / 1e6, ms(limit_wall), smallest(limit_wall) / 1e6, ms(raw),
         ms(of(ours, Clock::kCpu)), options.rounds);
     print({.name = name + " to first instruction / true + raw set-up",
@@ -165,7 +181,8 @@ Result<void> compare(const Options& options, const std::string& name,
 }
 
 Result<void> measure_start(const Options& options) {
-    return compare(options, "exec", run_command(options, kGuestMemory), kGuestMemory, {1.3, 2.0});
+    return compare(options, "exec", run_command(options, kGuestMemory),
+                   {.memory_bytes = kGuestMemory}, {1.3, 2.0});
 }
 
 // ---- restoring ----------------------------------------------------------------------------------
@@ -193,17 +210,25 @@ Result<void> save_guest(const Options& options, std::uint64_t memory_bytes,
     return vmm::internal_error("the guest could not be saved");
 }
 
+// Of a VM that is gone when this returns: the first one on a host costs KVM more than others.
+Result<std::shared_ptr<const RawState>> state_at_start() {
+    const auto raw = TRY(RawVm::create({}));
+    TRY(raw->set_start());
+    return raw->read_state();
+}
+
 Result<void> measure_restore(const Options& options) {
     const auto folder =
         std::filesystem::temp_directory_path() / ("bench-start-" + std::to_string(::getpid()));
     std::filesystem::create_directory(folder);
     const auto result = [&]() -> Result<void> {
+        const auto state = TRY(state_at_start());
         for (const std::uint64_t mib : {64, 512, 2048, 8192}) {
             const std::string file = folder / std::to_string(mib);
             TRY(save_guest(options, mib << 20, file));
             TRY(compare(options, "restore",
                         {options.xenolith, "restore", "--transport", options.transport, file},
-                        mib << 20, {1.2, 1.5}));
+                        {.memory_bytes = mib << 20, .file = file, .state = state}, {1.2, 1.5}));
             if (options.smoke) break;
         }
         return {};

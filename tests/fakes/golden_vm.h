@@ -24,9 +24,9 @@ struct GoldenPart {
 };
 
 // A PVH guest of two vCPUs, in the order in which the program writes it.
-inline constexpr GoldenPart kGoldenParts[] = {{"vm.config"},
+inline constexpr GoldenPart kGoldenParts[] = {{"vm.config", 2},
                                               {"vm.memory"},
-                                              {"vm.call_sites"},
+                                              {"vm.call_sites", 2},
                                               {"xen.legacy_quirks"},
                                               {"xen.params"},
                                               {"xen.memory_map"},

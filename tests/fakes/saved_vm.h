@@ -64,9 +64,10 @@ class ByteFile final : public migration::format::RandomSource {
         const std::size_t n = std::min<std::size_t>(to.size(), bytes_.size() - offset);
         if (n != 0) std::memcpy(to.data(), bytes_.data() + offset, n);
         read_bytes += n;
+        ++reads;
         return n;
     }
-    std::uint64_t read_bytes = 0;
+    std::uint64_t read_bytes = 0, reads = 0;
 
   private:
     std::span<const std::byte> bytes_;

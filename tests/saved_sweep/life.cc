@@ -53,7 +53,8 @@ Life::Life(const std::string& file, const vmm::config::VmConfig& defaults,
     request.vm = defaults;
     vmm::cli::take_host_options(request, config);
     if (adjust) adjust(config);
-    vm_ = need(Vm::restore(*saved_, config, console_to(sink_), nullptr));
+    const auto kvm = need(vmm::kvm::Kvm::open());
+    vm_ = need(Vm::restore(kvm, *saved_, config, console_to(sink_), nullptr));
     watch();
 }
 
@@ -136,7 +137,8 @@ void leave_out_time(format::Record& record, bool is_64bit) {
         change<xenshim::DomainState>(record, [](auto& state) {
             state.incarnation = 0;
             for (auto& vcpu : state.vcpus) {
-                vcpu.runstate = {};
+                vcpu.runstate.since_ns = 0;
+                vcpu.runstate.time_ns = {};
             }
         });
     } else if (record.name == xenshim::SharedInfoState::kSection.name) {

@@ -363,6 +363,7 @@ void sweep_one(const Sweep& sweep) {
         }
         life.reset();
         if (over) {
+            if (point == 0) differs(where, "it was never stopped");
             expect_same(where + ", in the chain's end", first, mark_file(Stops::kEach, point),
                         kRuns);
             break;
@@ -549,6 +550,13 @@ int sweep_all() {
     if (g_counts->runs != count) {
         std::printf("saved-sweep: %llu of %zu did not come to an end\n",
                     static_cast<unsigned long long>(count - g_counts->runs), count);
+        return 1;
+    }
+    // Fewer would mean that operations no longer stop where they did.
+    constexpr std::uint64_t kFewestPoints = 2000;
+    if (g_options.only.empty() && !g_options.brief && g_counts->points < kFewestPoints) {
+        std::printf("saved-sweep: fewer than %llu points\n",
+                    static_cast<unsigned long long>(kFewestPoints));
         return 1;
     }
     return g_counts->differences == 0 ? status : 1;

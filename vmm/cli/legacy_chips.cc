@@ -12,7 +12,7 @@
 namespace vmm::cli {
 
 LegacyChips::LegacyChips(Machine& machine, xenshim::XenPlatform& platform, EventLoop& loop,
-                         std::function<bool()> at_rest)
+                         const std::atomic<bool>& at_rest)
     : machine_(machine),
       callback_line_(platform.domain().callback_line()),
       pic_([&platform] { platform.pic_output_changed(); }),
@@ -44,8 +44,7 @@ LegacyChips::LegacyChips(Machine& machine, xenshim::XenPlatform& platform, Event
                  return !ioapic_.route(gsi).masked || (gsi < pic_.kInputs && pic_.output());
              }});
     loop.add(
-        timer_.get(),
-        [at_rest = std::move(at_rest)] { return at_rest() ? short{0} : short{POLLIN}; },
+        timer_.get(), [&at_rest] { return at_rest ? short{0} : short{POLLIN}; },
         [this](short) {
             std::uint64_t expirations = 0;
             [[maybe_unused]] const auto got =

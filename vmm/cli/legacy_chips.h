@@ -26,9 +26,9 @@ class LegacyChips {
   public:
     // `at_rest`: whether the guest is being saved while the loop runs on. A tick that comes then is
     // taken when that is over: it would be in what is saved already, or be counted as taken and in
-    // nothing that is saved. When it is over the loop has to be woken.
+    // nothing that is saved. Whoever ends it wakes the loop.
     LegacyChips(Machine& machine, xenshim::XenPlatform& platform, EventLoop& loop,
-                std::function<bool()> at_rest);
+                const std::atomic<bool>& at_rest);
     LegacyChips(const LegacyChips&) = delete;
     LegacyChips& operator=(const LegacyChips&) = delete;
 

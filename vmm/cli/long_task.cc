@@ -2,6 +2,8 @@
 
 #include <poll.h>
 
+#include "vmm/base/thread.h"
+
 namespace vmm::cli {
 
 Result<std::unique_ptr<LongTask>> LongTask::create() {
@@ -16,16 +18,19 @@ void LongTask::start(std::function<void()> work) {
     told_ = false;
     told_event_.clear();
     over_ = false;
-    thread_ = std::thread([this, work = std::move(work)] {
+    const auto whole = [this, work = std::move(work)] {
         work();
         const std::scoped_lock lock(mutex_);
         over_ = true;
         wanted_.notify();
-    });
+    };
+    if (make_thread(thread_, whole)) return;
+    in_place_ = true;
+    whole();
 }
 
 bool LongTask::attend() {
-    if (!thread_.joinable()) return false;
+    if (!is_under_way()) return false;
     wanted_.clear();
     std::unique_lock lock(mutex_);
     if (asked_ != nullptr) {
@@ -38,18 +43,20 @@ bool LongTask::attend() {
     }
     if (!over_) return false;
     lock.unlock();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
+    in_place_ = false;
     return true;
 }
 
 void LongTask::finish() {
-    while (thread_.joinable() && !attend()) {
+    while (is_under_way() && !attend()) {
         pollfd one{.fd = wanted_.fd(), .events = POLLIN, .revents = 0};
         ::poll(&one, 1, -1);
     }
 }
 
 void LongTask::on_control_thread(const std::function<void()>& what) {
+    if (in_place_) return what();
     std::unique_lock lock(mutex_);
     asked_ = &what;
     wanted_.notify();

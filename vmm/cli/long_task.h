@@ -24,7 +24,8 @@ class LongTask {
     LongTask(const LongTask&) = delete;
     LongTask& operator=(const LongTask&) = delete;
 
-    // Control thread, while none is under way.
+    // Control thread, while none is under way. Where there is no thread to be had it is done at
+    // once, on this one.
     void start(std::function<void()> work);
     // Readable when attend() has something to do.
     int fd() const { return wanted_.fd(); }
@@ -65,8 +66,11 @@ class LongTask {
     std::atomic<std::optional<migration::State>> state_{};
     std::atomic<bool> told_{false};
     const Notifier told_event_;
+    bool is_under_way() const { return thread_.joinable() || in_place_; }
+
     std::thread thread_;
-    std::mutex mutex_;  // guards what follows
+    bool in_place_ = false;  // on the control thread itself
+    std::mutex mutex_;       // guards what follows
     const std::function<void()>* asked_ = nullptr;
     bool over_ = false;
     std::condition_variable changed_;

@@ -274,7 +274,8 @@ Result<ExitStatus> take_guest(const config::ReceiveRequest& request, migration::
         TRY(check_cpus(kvm, *saved));
         config::VmConfig config = saved->config();
         take_host_options(request.run, config);
-        return run_vm(std::move(config), saved.get(), request.run.paused, request.run.trace_file,
+        return run_vm(std::move(config), FitHere{.saved = *saved, .kvm = kvm}, request.run.paused,
+                      request.run.trace_file,
                       {.take = [&](int told) { return arrival.take_over(told); },
                        .settle = [&] { return arrival.settle(); }});
     }();

@@ -90,7 +90,7 @@ Result<std::unique_ptr<ControlPoint>> take_name(config::VmConfig& config, bool p
 
 }  // namespace
 
-Result<ExitStatus> run_vm(config::VmConfig config, SavedVm* saved, bool paused,
+Result<ExitStatus> run_vm(config::VmConfig config, std::optional<FitHere> from, bool paused,
                           const std::string& trace_file, const HandOver& hand_over) {
     // Before anything is opened for writing: it may be in use by the guest that has the name.
     const auto point = TRY(take_name(config, paused));
@@ -116,12 +116,16 @@ Result<ExitStatus> run_vm(config::VmConfig config, SavedVm* saved, bool paused,
     std::unique_ptr<xenshim::trace::Writer> trace;
     if (!trace_file.empty()) trace = TRY(xenshim::trace::Writer::create(trace_file));
     const Fd signals = TRY(take_signals());
+    const bool restored = from.has_value();
     bool begun = false;
     for (;;) {
-        auto vm = saved != nullptr ? TRY(Vm::restore(*saved, config, console, trace.get()))
-                                   : TRY(Vm::create(config, console, trace.get()));
-        saved = nullptr;
-        if (hand_over.take) TRY(hand_over.take(signals.get()));
+        auto vm = from ? TRY(Vm::restore(from->kvm, from->saved, config, console, trace.get()))
+                       : TRY(Vm::create(config, console, trace.get()));
+        from.reset();
+        if (hand_over.take) {
+            TRY(vm->stand_by());
+            TRY(hand_over.take(signals.get()));
+        }
         // What the file held is kept until there is a guest to write it anew.
         if (console_file && !begun) {
             [[maybe_unused]] const int cut = ::ftruncate(console_file.get(), 0);
@@ -135,6 +139,12 @@ Result<ExitStatus> run_vm(config::VmConfig config, SavedVm* saved, bool paused,
                                         .before_move = hand_over.settle}));
         paused = false;
         if (!restarts(config, end.kind)) return status_of(end.kind);
+        if (restored) {
+            if (const auto files = check_boot_files(config); !files) {
+                log_warn("run", "the guest does not restart: %s", files.error().what.c_str());
+                return status_of(end.kind);
+            }
+        }
         log_info("run", "the guest restarts");
     }
 }
@@ -169,7 +179,7 @@ ExitStatus run(const config::Args& args) {
     for (const auto& warning : request->warnings) {
         log_warn("config", "%s", warning.c_str());
     }
-    const auto status = run_vm(request->vm, nullptr, request->paused, request->trace_file, {});
+    const auto status = run_vm(request->vm, std::nullopt, request->paused, request->trace_file, {});
     return status ? *status : report(status.error());
 }
 
@@ -189,7 +199,8 @@ ExitStatus restore(const config::Args& args) {
         if (request->verify) TRY(saved->verify());
         config::VmConfig config = saved->config();
         take_host_options(run, config);
-        return run_vm(std::move(config), saved.get(), run.paused, run.trace_file, {});
+        return run_vm(std::move(config), FitHere{.saved = *saved, .kvm = kvm}, run.paused,
+                      run.trace_file, {});
     }();
     return status ? *status : report(status.error());
 }

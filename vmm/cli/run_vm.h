@@ -2,15 +2,23 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "vmm/base/result.h"
 #include "vmm/cli/config/exit_status.h"
 #include "vmm/cli/config/options.h"
+#include "vmm/kvm/kvm.h"
 
 namespace vmm::cli {
 
 class SavedVm;
+
+// A saved guest that this host was found fit for, and the KVM that was asked about it.
+struct FitHere {
+    SavedVm& saved;
+    const kvm::Kvm& kvm;
+};
 
 // What a guest that was moved here still has to do with its source.
 struct HandOver {
@@ -22,9 +30,9 @@ struct HandOver {
     std::function<void()> settle;
 };
 
-// `saved`: the guest's first life here goes on from there. Null: it boots. `hand_over` may be
+// `from`: the guest's first life here goes on from there. Without: it boots. `hand_over` may be
 // empty.
-Result<config::ExitStatus> run_vm(config::VmConfig config, SavedVm* saved, bool paused,
+Result<config::ExitStatus> run_vm(config::VmConfig config, std::optional<FitHere> from, bool paused,
                                   const std::string& trace_file, const HandOver& hand_over);
 
 // What belongs to this host, and not to the guest that came from another.

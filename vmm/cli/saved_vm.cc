@@ -291,10 +291,20 @@ const std::vector<std::uint64_t>* MemoryFill::table_of(std::size_t memory) {
     return &*table;
 }
 
+// The first touch need not wait for its table, which is long where the memory is large.
+bool MemoryFill::prepare() {
+    if (prepared_ == tables_.size()) return false;
+    return table_of(prepared_++) != nullptr;
+}
+
 bool MemoryFill::is_zero(std::size_t range, std::uint64_t offset) {
     const auto place = place_of(range, offset);
     if (!place) return true;
-    if (saved_.file().next_data(place->at) < place->at + place->size) return false;
+    if (place->at < hole_ || place->at + place->size > hole_end_) {
+        hole_ = place->at;
+        hole_end_ = saved_.file().next_data(place->at);
+    }
+    if (hole_end_ < place->at + place->size) return false;
     // A hole in the file is no proof: data that was lost leaves one, too.
     const auto* const table = table_of(place->piece->memory);
     return table != nullptr && (*table)[place->chunk] == format::checksum_of_zeroes(place->size);

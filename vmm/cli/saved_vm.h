@@ -109,6 +109,7 @@ class MemoryFill final : public DemandFill::Source {
     std::optional<Place> place_of(std::size_t range, std::uint64_t offset) const;
     const std::vector<std::uint64_t>* table_of(std::size_t memory);
 
+    bool prepare() override;
     bool is_zero(std::size_t range, std::uint64_t offset) override;
     bool fetch(std::size_t range, std::uint64_t offset, std::span<std::byte> to) override;
     void failed(std::size_t range, std::uint64_t offset) override;
@@ -119,6 +120,8 @@ class MemoryFill final : public DemandFill::Source {
     const std::vector<MachineMemory::RegionView> regions_;
     std::vector<Piece> pieces_;                                      // ascending by range and page
     std::vector<std::optional<std::vector<std::uint64_t>>> tables_;  // the filling thread's
+    std::size_t prepared_ = 0;                                       // tables; likewise
+    std::uint64_t hole_ = 0, hole_end_ = 0;                          // of the file; likewise
     std::optional<Error> error_;                                     // likewise
     std::unique_ptr<DemandFill> fill_;                               // null: all is there
 };

@@ -14,7 +14,9 @@ Result<Fd> take_signals() {
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
     if (::sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return errno_error("sigprocmask");
+    // What is written to a reader that is gone, or beyond the size that files may have, fails.
     ::signal(SIGPIPE, SIG_IGN);
+    ::signal(SIGXFSZ, SIG_IGN);
     Fd fd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!fd) return errno_error("signalfd");
     return fd;

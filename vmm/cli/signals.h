@@ -6,8 +6,8 @@
 
 namespace vmm::cli {
 
-// SIGTERM, SIGINT and SIGHUP, blocked in this thread and in those that it will start. SIGPIPE is
-// ignored.
+// SIGTERM, SIGINT and SIGHUP, blocked in this thread and in those that it will start. SIGPIPE and
+// SIGXFSZ are ignored.
 Result<Fd> take_signals();
 // The next of them; false: there is none.
 bool take_signal(int signals);

@@ -18,10 +18,9 @@ using control::refusal;
 using control::Response;
 using nlohmann::ordered_json;
 
-std::string utc_now() {
-    const std::time_t now = std::time(nullptr);
+std::string utc(std::time_t at) {
     std::tm parts{};
-    ::gmtime_r(&now, &parts);
+    ::gmtime_r(&at, &parts);
     std::array<char, 32> text{};
     std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &parts);
     return text.data();
@@ -220,7 +219,7 @@ Steering::Steering(Machine& machine, xenshim::XenPlatform& platform, VmFacts fac
       migrate_(std::move(migrate)),
       asking_(asking),
       task_(task),
-      started_(utc_now()) {}
+      started_(std::time(nullptr)) {}
 
 void Steering::serve(ControlPoint& point) {
     while (auto call = point.take()) {
@@ -274,7 +273,7 @@ Response Steering::describe() const {
                        {"vcpus", facts_.vcpus},
                        {"memory", facts_.memory_bytes},
                        {"pid", ::getpid()},
-                       {"started", started_}};
+                       {"started", utc(started_)}};
     if (moving) vm["link"] = under_way_.has_value();
     if (under_way_) vm["bytes"] = task_.bytes();
     return answer_of(vm);
@@ -289,11 +288,20 @@ void Steering::stop_guest() {
     machine_.pause();
 }
 
-void Steering::let_guest_go() {
+void Steering::stop_if_it_runs() {
+    if (!machine_.paused()) stop_guest();
+}
+
+void Steering::stood_still() {
     if (stopped_at_ns_) {
-        platform_.domain().delay_watchdogs(machine_.system_time_ns() - *stopped_at_ns_);
+        const std::uint64_t now = machine_.system_time_ns();
+        platform_.domain().delay_watchdogs(now - std::min(now, *stopped_at_ns_));
     }
     stopped_at_ns_.reset();
+}
+
+void Steering::let_guest_go() {
+    stood_still();
     machine_.resume();
 }
 
@@ -419,14 +427,12 @@ std::optional<Response> Steering::save(const Parameters& parameters, control::Ti
                           .after = after,
                           .link = {}});
     }
-    const bool was_paused = machine_.paused();
-    if (!was_paused) stop_guest();
     if (machine_.stopping()) return refusal(409, "the guest has ended");
-    begin_save(file->get<std::string>(), after, was_paused, ticket);
+    begin_save(file->get<std::string>(), after, machine_.paused(), ticket);
     return std::nullopt;
 }
 
-// It stands still.
+// It is stopped only when nothing else is to be waited for.
 void Steering::begin_save(const std::string& file, AfterSave after, bool was_paused,
                           control::Ticket ticket) {
     const auto report = std::make_shared<Result<SaveReport>>(SaveReport{});
@@ -435,7 +441,10 @@ void Steering::begin_save(const std::string& file, AfterSave after, bool was_pau
                  .ticket = ticket,
                  .conclude = [=, this] { return conclude_save(*report, file, after, was_paused); },
                  .destroyers = {}};
-    task_.start([=, this] { *report = save_(file, after); });
+    task_.start([=, this] {
+        *report =
+            save_(file, after, [this] { task_.on_control_thread([this] { stop_if_it_runs(); }); });
+    });
 }
 
 Response Steering::conclude_save(const Result<SaveReport>& report, const std::string& file,
@@ -502,11 +511,8 @@ void Steering::begin_move(const std::string& link, bool cancel, control::Ticket 
                  .conclude = [=, this] { return conclude_move(*report, before, only_tells); },
                  .destroyers = {}};
     task_.start([=, this] {
-        *report = migrate_(link, cancel, [this] {
-            task_.on_control_thread([this] {
-                if (!machine_.paused()) stop_guest();
-            });
-        });
+        *report = migrate_(link, cancel,
+                           [this] { task_.on_control_thread([this] { stop_if_it_runs(); }); });
     });
 }
 

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -58,8 +59,9 @@ struct MoveReport {
 class Steering {
   public:
     // Both are the task's work, which says there how far it is, and ends early if it is told to.
-    // Writes all of a VM that stands still.
-    using Save = std::function<Result<SaveReport>(const std::string& path, AfterSave after)>;
+    // Writes all of a VM. `stop` stops the guest, which may run until it is called.
+    using Save = std::function<Result<SaveReport>(const std::string& path, AfterSave after,
+                                                  const std::function<void()>& stop)>;
     // `link`: of the links' folder. `stop` stops the guest, which runs until it is called.
     using Migrate = std::function<Result<MoveReport>(const std::string& link, bool cancel,
                                                      const std::function<void()>& stop)>;
@@ -73,6 +75,10 @@ class Steering {
     Steering(Machine& machine, xenshim::XenPlatform& platform, VmFacts facts, Save save,
              Migrate migrate, Asking asking, LongTask& task);
 
+    // The guest, which does not run yet, stands still since its clock showed this (ns).
+    void stands_since(std::uint64_t system_ns) { stopped_at_ns_ = system_ns; }
+    // It goes on: its watchdogs get back the time for which it stood still.
+    void stood_still();
     // Answers every call that waits.
     void serve(ControlPoint& point);
     // Does what the task asks for, and answers who waits for it when it is over.
@@ -157,6 +163,7 @@ class Steering {
     control::Response asked_already() const;
     control::Response describe() const;
     void stop_guest();
+    void stop_if_it_runs();
     void let_guest_go();
 
     Machine& machine_;
@@ -168,7 +175,7 @@ class Steering {
     LongTask& task_;
     std::optional<UnderWay> under_way_;
     std::optional<Waiting> waiting_;
-    const std::string started_;
+    const std::time_t started_;
     std::optional<std::uint64_t> stopped_at_ns_;  // of the guest's system time
     bool end_wanted_ = false;                     // once the task is over
     bool destroyed_ = false;

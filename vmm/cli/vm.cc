@@ -23,6 +23,7 @@
 #include "devices/pv/xenstore_service.h"
 #include "migration/driver.h"
 #include "migration/format/atomic_file.h"
+#include "migration/format/checksum.h"
 #include "migration/format/writer.h"
 #include "vmm/base/log.h"
 #include "vmm/boot/acpi/acpi.h"
@@ -64,6 +65,7 @@ struct Files {
     boot::Image kernel;
     std::vector<boot::Bytes> module_bytes;
     std::vector<boot::Module> modules;
+    std::vector<std::uint64_t> sums;
 };
 
 Result<Files> read_files(const VmConfig& config) {
@@ -79,6 +81,10 @@ Result<Files> read_files(const VmConfig& config) {
         files.modules.push_back({.name = wanted[i].file,
                                  .bytes = files.module_bytes[i].view(),
                                  .cmdline = wanted[i].cmdline});
+    }
+    files.sums.push_back(migration::format::checksum(files.kernel.elf.view()));
+    for (const boot::Bytes& module : files.module_bytes) {
+        files.sums.push_back(migration::format::checksum(module.view()));
     }
     return files;
 }
@@ -132,7 +138,8 @@ class VmImpl final : public Vm {
     // A new guest, booted from its files.
     Result<void> boot();
     // One that was saved. `saved` stays as long as this does.
-    Result<void> restore(SavedVm& saved);
+    Result<void> restore(const kvm::Kvm& kvm, SavedVm& saved);
+    Result<void> stand_by() override;
     Result<RunEnd> run(const RunControl& control) override;
     Result<SaveReport> save(const std::string& path, AfterSave after) override;
     Machine& machine() override { return *machine_; }
@@ -146,14 +153,16 @@ class VmImpl final : public Vm {
     Result<void> take_new_id();
     Result<void> lay_out_memory();
     Result<boot::BootInfo> load(const Files& files);
-    Result<void> make_platform(const kvm::Kvm& kvm, const kvm::FlatState& start);
+    Result<void> make_platform(const kvm::Kvm& kvm, std::optional<kvm::FlatState> start);
     Result<void> make_backends();
     Result<void> introduce_backends();
     void tell_ports();
     void take_input();
     void make_devices();
     // `task`: what is told of it, and may end it; null: nobody.
-    Result<SaveReport> save_to(const std::string& path, AfterSave after, LongTask* task);
+    // `stop`: stops the guest; empty: it stands still.
+    Result<SaveReport> save_to(const std::string& path, AfterSave after, LongTask* task,
+                               const std::function<void()>& stop);
     Result<MoveReport> migrate(const std::string& link, bool cancel,
                                const std::function<void()>& stop, LongTask& task);
     Result<void> begin_to_move();
@@ -190,10 +199,13 @@ class VmImpl final : public Vm {
     std::unique_ptr<devices::platform::AcpiSleep> acpi_sleep_;
     devices::platform::AbsentPit absent_pit_;
     std::unique_ptr<VmState> state_;
-    std::unique_ptr<MemoryFill> fill_;    // of a guest that was restored
-    std::atomic<bool> end_asked_{false};  // the operator wants the guest to end
-    bool saved_ = false;                  // and goes on from there, not here
-    bool moved_ = false;                  // likewise
+    std::unique_ptr<MemoryFill> fill_;              // of a guest that was restored
+    std::optional<std::uint64_t> stands_since_ns_;  // the same
+    std::atomic<bool> end_asked_{false};            // the operator wants the guest to end
+    std::unique_ptr<LongTask> task_;                // a save or a move, while it runs
+    bool standing_by_ = false;                      // the machine's threads are there, parked
+    bool saved_ = false;                            // and goes on from there, not here
+    bool moved_ = false;                            // likewise
     // While it is saved, or sent and until it is known where it goes on, the backends leave its
     // rings alone, and the chips' timer waits.
     std::atomic<bool> at_rest_{false};
@@ -308,7 +320,7 @@ Result<boot::BootInfo> VmImpl::load(const Files& files) {
     return info;
 }
 
-Result<void> VmImpl::make_platform(const kvm::Kvm& kvm, const kvm::FlatState& start) {
+Result<void> VmImpl::make_platform(const kvm::Kvm& kvm, std::optional<kvm::FlatState> start) {
     xenshim::PlatformConfig platform;
     platform.domain.profile = xenshim::abi::find_profile(config_.profile);
     platform.domain.quirks = quirk_mode(config_.quirks);
@@ -351,6 +363,9 @@ Result<void> VmImpl::make_platform(const kvm::Kvm& kvm, const kvm::FlatState& st
             *machine_, std::move(platform),
             static_cast<std::uint32_t>(kvm.check(kvm::Cap::kXenHvm)));
     } else {
+        if (const auto fits = call_sites_.check_portable(); !fits) {
+            return user_error(config_.name + ": " + fits.error());
+        }
         platform_ = std::make_unique<xenshim::PortableTransport>(*machine_, std::move(platform));
     }
     log_info("boot", "transport %s, profile %s", std::string(platform_->name()).c_str(),
@@ -486,8 +501,7 @@ Result<void> VmImpl::introduce_backends() {
 
 void VmImpl::make_devices() {
     if (is_hvm()) {
-        legacy_ = std::make_unique<LegacyChips>(*machine_, *platform_, loop_,
-                                                [this] { return at_rest_.load(); });
+        legacy_ = std::make_unique<LegacyChips>(*machine_, *platform_, loop_, at_rest_);
     } else {
         machine_->pio().add(absent_pit_);
     }
@@ -509,6 +523,7 @@ Result<void> VmImpl::boot() {
     }
     // Everything that the user may have got wrong comes before anything that the host may lack.
     const Files files = TRY(read_files(config_));
+    config_.boot_sums = files.sums;
     if (!config_.cpu.empty()) cpu_ = TRY(read_cpu(config_.cpu));
     const auto kvm = TRY(kvm::Kvm::open());
     if (cpu_) TRY(check_cpu(kvm, config_.cpu, *cpu_));
@@ -517,7 +532,7 @@ Result<void> VmImpl::boot() {
     TRY(lay_out_memory());
     TRY(make_machine(kvm));
     const boot::BootInfo info = TRY(load(files));
-    TRY(make_platform(kvm, {.rip = info.entry, .rbx = info.start_info.value}));
+    TRY(make_platform(kvm, kvm::FlatState{.rip = info.entry, .rbx = info.start_info.value}));
     TRY(make_backends());
     TRY(introduce_backends());
     make_devices();
@@ -526,7 +541,7 @@ Result<void> VmImpl::boot() {
 
 // ---- saved and restored -------------------------------------------------------------------------
 
-Result<void> VmImpl::restore(SavedVm& saved) {
+Result<void> VmImpl::restore(const kvm::Kvm& kvm, SavedVm& saved) {
     layout_ = saved.layout();
     epoch_ = saved.start().epoch;
     if (saved.is_stream()) {
@@ -534,7 +549,6 @@ Result<void> VmImpl::restore(SavedVm& saved) {
     } else {
         TRY(take_new_id());
     }
-    const auto kvm = TRY(kvm::Kvm::open());
     TRY(make_machine(kvm));
     if (saved.is_stream()) {
         TRY(saved.receive_rest(machine_->memory().regions()));
@@ -545,13 +559,17 @@ Result<void> VmImpl::restore(SavedVm& saved) {
     }
     call_sites_ = saved.call_sites();
     // The platform writes into the kernel's call sites what traps on this host.
-    TRY(make_platform(kvm, {}));
+    TRY(make_platform(kvm, std::nullopt));
     TRY(make_backends());
     make_devices();
     // The guest's clock goes on from where it stood: of the time in between it learns by its wall
     // clock alone.
     TRY(state_->restore(saved.parts(), saved.name(), 0));
-    if (state_->begun_anew()) tell_ports();  // the first ones again, whatever it made of them
+    if (state_->begun_anew()) {
+        tell_ports();  // the first ones again, whatever it made of them
+    } else {
+        stands_since_ns_ = state_->stands_since_ns();
+    }
     TRY(platform_->set_wall_clock());
     if (config_.name != saved.config().name) {
         namespace store = xenshim::xenstore;
@@ -566,8 +584,8 @@ Result<void> VmImpl::restore(SavedVm& saved) {
     return {};
 }
 
-// Everything of the guest, which stands still.
-Result<migration::format::End> VmImpl::write(migration::format::Writer& writer) {
+// Everything of the guest, which stands still. It is not lost for want of memory.
+Result<migration::format::End> VmImpl::write(migration::format::Writer& writer) try {
     namespace format = migration::format;
     std::vector<format::KindToWrite> kinds = state_->kinds();
     kinds.push_back({.section = config::ConfigState::kSection});
@@ -576,7 +594,8 @@ Result<migration::format::End> VmImpl::write(migration::format::Writer& writer) 
     TRY(writer.start(id_, epoch_, config::profile_state(config_), kinds));
     TRY(writer.record(config::config_state(config_)));
     TRY(writer.record(layout_));
-    config::CallSitesState sites;
+    config::CallSitesState sites{
+        .sites = {}, .unknown = platform_->unknown_call_site().value_or(call_sites_.unknown)};
     for (const auto& site : platform_->call_sites()) {
         sites.sites.push_back({.gpa = site.at.value, .vmcall = site.vmcall});
     }
@@ -592,10 +611,12 @@ Result<migration::format::End> VmImpl::write(migration::format::Writer& writer) 
              .next_data = format::data_of_memfd(region.fd, region.pages * kPageSize)}));
     }
     return writer.finish();
+} catch (const std::bad_alloc&) {
+    return host_error("there is not enough memory to write it");
 }
 
 Result<SaveReport> VmImpl::save(const std::string& path, AfterSave after) {
-    const SaveReport report = TRY(save_to(path, after, nullptr));
+    const SaveReport report = TRY(save_to(path, after, nullptr, {}));
     if (after == AfterSave::kEnd) {
         saved_ = true;
         machine_->stop({.kind = StopCause::Kind::kRequested});
@@ -648,12 +669,15 @@ class ToldLink final : public migration::format::StreamSink {
     LongTask& task_;
 };
 
-Result<SaveReport> VmImpl::save_to(const std::string& path, AfterSave after, LongTask* task) {
+Result<SaveReport> VmImpl::save_to(const std::string& path, AfterSave after, LongTask* task,
+                                   const std::function<void()>& stop) {
     namespace format = migration::format;
     if (fill_ != nullptr && !fill_->finish()) {
         return user_error("the file that the guest was restored from is damaged");
     }
     auto file = TRY(format::AtomicFile::create(path));
+    if (stop) stop();
+    if (machine_->stopping()) return user_error("the guest has ended");
     rest_backends();
     ++epoch_;
     const auto written = [&]() -> Result<format::End> {
@@ -793,22 +817,42 @@ VmFacts VmImpl::facts() const {
             .memory_bytes = config_.memory_bytes};
 }
 
+Result<void> VmImpl::stand_by() {
+    task_ = TRY(LongTask::create());
+    TRY(loop_.prepare());
+    TRY(machine_->start(*platform_, Machine::StartAs::kPaused));
+    standing_by_ = true;
+    if (!machine_->stopping()) return {};
+    const StopCause cause = machine_->join();
+    return Failure{cause.error.value_or(Error{Fault::kInternal, "the guest has ended already"})};
+}
+
 Result<RunEnd> VmImpl::run(const RunControl& control) {
     using Clock = std::chrono::steady_clock;
     constexpr std::chrono::milliseconds kHousekeeping{250};
-    const auto task = TRY(LongTask::create());
+    if (task_ == nullptr) task_ = TRY(LongTask::create());
     Steering steering(
         *machine_, *platform_, facts(),
-        [&](const std::string& path, AfterSave after) { return save_to(path, after, task.get()); },
+        [&](const std::string& path, AfterSave after, const std::function<void()>& stop) {
+            return save_to(path, after, task_.get(), stop);
+        },
         [&](const std::string& link, bool cancel, const std::function<void()>& stop) {
             if (control.before_move && !departure_) control.before_move();
-            return migrate(link, cancel, stop, *task);
+            return migrate(link, cancel, stop, *task_);
         },
-        {.request = *request_, .loop = loop_}, *task);
+        {.request = *request_, .loop = loop_}, *task_);
     if (control.point != nullptr) control.point->serve_on(loop_);
+    if (stands_since_ns_) steering.stands_since(*stands_since_ns_);
+    if (!control.paused) steering.stood_still();
+    // The guest first.
+    if (!standing_by_) {
+        TRY(machine_->start(
+            *platform_, control.paused ? Machine::StartAs::kPaused : Machine::StartAs::kRunning));
+    } else if (!control.paused) {
+        machine_->resume();
+    }
+    TRY(loop_.prepare());
     loop_.start();
-    TRY(machine_->start(*platform_,
-                        control.paused ? Machine::StartAs::kPaused : Machine::StartAs::kRunning));
     if (control.paused && control.stands_still) control.stands_still();
     auto next_round = Clock::now() + kHousekeeping;
     while (!machine_->stopping()) {
@@ -819,7 +863,7 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
                                     .revents = 0},
                                    {.fd = machine_->hold_fd(), .events = POLLIN, .revents = 0},
                                    {.fd = request_taken_->fd(), .events = POLLIN, .revents = 0},
-                                   {.fd = task->fd(), .events = POLLIN, .revents = 0}}};
+                                   {.fd = task_->fd(), .events = POLLIN, .revents = 0}}};
         const auto left =
             std::chrono::ceil<std::chrono::milliseconds>(next_round - Clock::now()).count();
         const int ready =
@@ -865,6 +909,12 @@ Result<RunEnd> VmImpl::run(const RunControl& control) {
 
 }  // namespace
 
+Result<void> check_boot_files(const VmConfig& config) {
+    if (TRY(read_files(config)).sums == config.boot_sums) return {};
+    return user_error("the files of its boot (" + config.image() +
+                      ", ramdisk, modules) are not those here");
+}
+
 Result<std::unique_ptr<Vm>> Vm::create(const VmConfig& config, const ConsoleFds& console,
                                        xenshim::trace::Writer* trace) {
     auto vm = std::make_unique<VmImpl>(config, console, trace);
@@ -872,10 +922,10 @@ Result<std::unique_ptr<Vm>> Vm::create(const VmConfig& config, const ConsoleFds&
     return std::unique_ptr<Vm>(std::move(vm));
 }
 
-Result<std::unique_ptr<Vm>> Vm::restore(SavedVm& saved, const VmConfig& config,
+Result<std::unique_ptr<Vm>> Vm::restore(const kvm::Kvm& kvm, SavedVm& saved, const VmConfig& config,
                                         const ConsoleFds& console, xenshim::trace::Writer* trace) {
     auto vm = std::make_unique<VmImpl>(config, console, trace);
-    TRY(vm->restore(saved));
+    TRY(vm->restore(kvm, saved));
     return std::unique_ptr<Vm>(std::move(vm));
 }
 

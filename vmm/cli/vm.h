@@ -57,9 +57,16 @@ struct RunControl {
     std::function<void()> stands_still = {};
 };
 
+// Whether a guest that was restored can restart here: what it was booted from stands under the
+// same names.
+Result<void> check_boot_files(const config::VmConfig& config);
+
 class Vm {
   public:
     virtual ~Vm() = default;
+    // Makes all that running needs, so that nothing of it is left to fail; no vCPU runs yet. For
+    // a guest that is promised to be taken over; run() does it otherwise.
+    virtual Result<void> stand_by() = 0;
     // Runs the guest until it ends or is ended. The console is drained before this returns.
     virtual Result<RunEnd> run(const RunControl& control) = 0;
 
@@ -77,7 +84,8 @@ class Vm {
                                               xenshim::trace::Writer* trace);
     // The same of a guest that was saved, ready to go on. `config` is the file's with what is this
     // host's; `saved` stays until the VM is destroyed.
-    static Result<std::unique_ptr<Vm>> restore(SavedVm& saved, const config::VmConfig& config,
+    static Result<std::unique_ptr<Vm>> restore(const kvm::Kvm& kvm, SavedVm& saved,
+                                               const config::VmConfig& config,
                                                const ConsoleFds& console,
                                                xenshim::trace::Writer* trace);
 };

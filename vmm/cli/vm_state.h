@@ -46,6 +46,8 @@ class VmState {
                          const std::string& from, std::uint64_t stood_still_ns);
     // The guest had suspended itself, and was restored as into a new domain.
     bool begun_anew() const { return begun_anew_; }
+    // What its clock showed when it was saved, ns: it stands still since then.
+    std::uint64_t stands_since_ns() const { return clock_.clock_ns; }
 
   private:
     template <class Component>

@@ -57,6 +57,7 @@ int Kvm::check(Cap cap) const {
 }
 
 Result<std::vector<CpuidLeaf>> Kvm::supported_cpuid() const {
+    if (!supported_cpuid_.empty()) return supported_cpuid_;
     constexpr unsigned kEntries = 256;
     CountedList<kvm_cpuid_entry2> list(kEntries);
     if (::ioctl(fd_.get(), KVM_GET_SUPPORTED_CPUID, list.data()) != 0) {
@@ -73,6 +74,7 @@ Result<std::vector<CpuidLeaf>> Kvm::supported_cpuid() const {
                           .ecx = e.ecx,
                           .edx = e.edx});
     }
+    supported_cpuid_ = leaves;
     return leaves;
 }
 

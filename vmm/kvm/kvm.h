@@ -54,11 +54,13 @@ class Kvm {
     int fd() const { return fd_.get(); }
     // 0 when absent, else what KVM_CHECK_EXTENSION answers.
     int check(Cap cap) const;
+    // Asked of KVM once: it executes CPUID for each leaf, an exit each where the host is a guest.
     Result<std::vector<CpuidLeaf>> supported_cpuid() const;
 
   private:
     explicit Kvm(Fd fd) : fd_(std::move(fd)) {}
     Fd fd_;
+    mutable std::vector<CpuidLeaf> supported_cpuid_;  // empty: not asked yet
 };
 
 // Flags of KVM_CAP_XEN_HVM.

@@ -8,6 +8,8 @@
 
 #include <sys/timerfd.h>
 
+#include "vmm/base/thread.h"
+
 namespace vmm {
 
 Result<Notifier> Notifier::create() {
@@ -22,25 +24,61 @@ void EventLoop::add(int fd, std::function<short()> wanted, std::function<void(sh
     sources_.push_back({fd, std::move(wanted), std::move(ready)});
 }
 
-void EventLoop::start() {
-    stopping_ = false;
-    std::uint64_t count = 0;
-    [[maybe_unused]] const auto got = ::read(stop_.get(), &count, sizeof count);
-    sigset_t all, before;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    thread_ = std::thread([this] { main(); });
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-}
-
-void EventLoop::stop() {
-    stopping_ = true;
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const auto written = ::write(stop_.get(), &one, sizeof one);
+EventLoop::~EventLoop() {
+    stop();
+    {
+        const std::scoped_lock lock(mutex_);
+        wanted_ = Wanted::kEnd;
+    }
+    changed_.notify_all();
     if (thread_.joinable()) thread_.join();
 }
 
+Result<void> EventLoop::prepare() {
+    if (thread_.joinable()) return {};
+    sigset_t all, before;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    const auto made = make_thread(thread_, [this] { main(); });
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return made;
+}
+
+void EventLoop::start() {
+    std::uint64_t count = 0;
+    [[maybe_unused]] const auto got = ::read(stop_.get(), &count, sizeof count);
+    {
+        const std::scoped_lock lock(mutex_);
+        stopping_ = false;
+        wanted_ = Wanted::kServing;
+    }
+    changed_.notify_all();
+}
+
+void EventLoop::stop() {
+    std::unique_lock lock(mutex_);
+    stopping_ = true;
+    wanted_ = Wanted::kIdle;
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const auto written = ::write(stop_.get(), &one, sizeof one);
+    changed_.wait(lock, [this] { return !serving_; });
+}
+
 void EventLoop::main() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+        changed_.wait(lock, [this] { return wanted_ != Wanted::kIdle; });
+        if (wanted_ == Wanted::kEnd) return;
+        serving_ = true;
+        lock.unlock();
+        serve();
+        lock.lock();
+        serving_ = false;
+        changed_.notify_all();
+    }
+}
+
+void EventLoop::serve() {
     std::vector<pollfd> polled;
     std::vector<Source*> owners;
     while (!stopping_) {

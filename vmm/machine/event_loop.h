@@ -2,10 +2,12 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <list>
 #include <memory>
+#include <mutex>
 #include <thread>
 
 #include <sys/eventfd.h>
@@ -37,15 +39,19 @@ class Notifier {
 class EventLoop {
   public:
     EventLoop();
-    ~EventLoop() { stop(); }
+    ~EventLoop();
 
     // Before start(). `wanted` is asked before each wait: poll events, 0 for none now.
     // `ready` runs on the loop's thread with what poll reported.
     void add(int fd, std::function<short()> wanted, std::function<void(short)> ready);
 
+    // Makes the thread, which stays and waits for start(): so that of a guest that is in somebody's
+    // hands (saved, being moved) nothing is left to fail.
+    Result<void> prepare();
+    // After prepare().
     void start();
-    // Waits for the thread to leave; callbacks may be called by hand afterwards. It may be started
-    // again: what comes meanwhile waits in the descriptors.
+    // Waits for the thread to be idle; callbacks may be called by hand afterwards. It may be
+    // started again: what comes meanwhile waits in the descriptors.
     void stop();
 
   private:
@@ -55,10 +61,15 @@ class EventLoop {
         std::function<void(short)> ready;
     };
     void main();
+    void serve();
 
     std::list<Source> sources_;
     Fd stop_;
-    std::atomic<bool> stopping_{false};
+    std::atomic<bool> stopping_{true};
+    std::mutex mutex_;  // guards what follows
+    std::condition_variable changed_;
+    enum class Wanted { kIdle, kServing, kEnd } wanted_ = Wanted::kIdle;
+    bool serving_ = false;
     std::thread thread_;
 };
 

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 
 #include "vmm/base/log.h"
+#include "vmm/base/thread.h"
 
 namespace vmm {
 namespace {
@@ -351,12 +352,14 @@ Result<void> Machine::start(Platform& platform, StartAs as) {
             v->request(kPauseRequest);
         }
     }
+    Result<void> made;
     for (auto& v : vcpus_) {
-        v->thread_ = std::thread([thread = v.get()] { thread->main(); });
+        made = make_thread(v->thread_, [thread = v.get()] { thread->main(); });
+        if (!made) break;
     }
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    if (as == StartAs::kPaused) await_parked();
-    return {};
+    if (made && as == StartAs::kPaused) await_parked();
+    return made;
 }
 
 void Machine::stop(StopCause cause) {

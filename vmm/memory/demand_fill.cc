@@ -54,7 +54,6 @@ DemandFill::DemandFill(Source& source, Background background, Fd fault_fd, Fd wa
     : source_(source),
       fault_fd_(std::move(fault_fd)),
       wake_fd_(std::move(wake_fd)),
-      buffer_(kChunk),
       background_(background == Background::kFill) {}
 
 Result<std::unique_ptr<DemandFill>> DemandFill::start(std::vector<Range> ranges, Source& source,
@@ -94,13 +93,20 @@ bool DemandFill::finish() {
 }
 
 void DemandFill::main() {
-    for (;;) {
+    buffer_.resize(kChunk);
+    for (bool prepared = false;;) {
         std::array<pollfd, 2> fds{{{.fd = fault_fd_.get(), .events = POLLIN, .revents = 0},
                                    {.fd = wake_fd_.get(), .events = POLLIN, .revents = 0}}};
-        ::poll(fds.data(), fds.size(), background_ ? 0 : -1);
-        std::uint64_t count = 0;
-        [[maybe_unused]] const auto got = ::read(wake_fd_.get(), &count, sizeof count);
-        if (stop_ || !answer_touches()) break;
+        ::poll(fds.data(), fds.size(), background_ || !prepared ? 0 : -1);
+        if (fds[1].revents != 0) {
+            std::uint64_t count = 0;
+            [[maybe_unused]] const auto got = ::read(wake_fd_.get(), &count, sizeof count);
+        }
+        if (stop_ || (fds[0].revents != 0 && !answer_touches())) break;
+        if (!prepared) {
+            prepared = !source_.prepare();
+            continue;
+        }
         if (!background_) continue;
         std::size_t range = 0;
         std::uint64_t chunk = 0;

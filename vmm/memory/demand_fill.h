@@ -37,6 +37,9 @@ class DemandFill {
     class Source {
       public:
         virtual ~Source() = default;
+        // Gets ready by one more step, while nobody waits; false: there is no more to get ready
+        // for. Whatever was not done by then is done as it is needed.
+        virtual bool prepare() { return false; }
         // Whether the chunk holds nothing but zeroes. Such pages come as they are touched, and
         // those that nobody touches cost no memory.
         virtual bool is_zero(std::size_t range, std::uint64_t offset) = 0;

@@ -41,15 +41,16 @@ class Preemption {
                                               .count());
     }
 
-    // `wanted`: set by whoever needs this vCPU out of a hypercall (an event, a kick, a pause), in
-    // the bits of `heeded`; others are for one that sleeps.
+    // `wanted`: set by whoever needs this vCPU out of a hypercall: an event, a kick, a pause.
     Preemption(const std::atomic<std::uint32_t>& wanted, PreemptPolicy policy,
-               Clock clock = steady_ns, std::uint32_t heeded = ~std::uint32_t{0})
+               Clock clock = steady_ns)
         : wanted_(&wanted),
-          heeded_(heeded),
           policy_(std::move(policy)),
           clock_(clock),
           steered_(policy_.every != 0 || !policy_.at.empty()) {}
+
+    // From now on these bits of `wanted` are heeded, which all of them are at first.
+    void heed(std::uint32_t bits) { heeded_ = bits; }
 
     // Units done before this entry of an operation that counts from its entry's start: those of
     // the stop whose registers these are, 0 where no stop of this vCPU left them. An operation
@@ -146,7 +147,7 @@ class Preemption {
     }
 
     const std::atomic<std::uint32_t>* wanted_;
-    std::uint32_t heeded_;
+    std::uint32_t heeded_ = ~std::uint32_t{0};
     PreemptPolicy policy_;
     Clock clock_;
     bool steered_;

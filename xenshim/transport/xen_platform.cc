@@ -77,17 +77,10 @@ vmm::Result<void> XenPlatform::set_up(const vmm::kvm::Kvm& kvm) {
             if (leaf.function != 0x80000008) continue;
             gfn_limit_ = std::uint64_t{1} << ((leaf.eax & 0xff) - 12);
         }
-        TRY(machine_.vcpu(v).vcpu().set_cpuid(leaves));
+        if (config_.start) TRY(machine_.vcpu(v).vcpu().set_cpuid(leaves));
         per_vcpu(v).cpuid = vmm::kvm::CpuidState::of(leaves);
     }
-    TRY(machine_.vcpu(0).vcpu().set_start_state(config_.start));
-    if (config_.set_mtrrs) {
-        for (unsigned v = 0; v < machine_.vcpus(); ++v) {
-            // Not every host's KVM has MTRRs to set; the guest then finds them as at reset.
-            machine_.vcpu(v).vcpu().write_msr(kMsrMtrrDefType, kMtrrEnabledWriteBack);
-        }
-    }
-    TRY(set_wall_clock());
+    if (config_.start) TRY(begin_at(*config_.start));
     TRY(machine_.vm().catch_msrs(config_.cpuid_base, 1));
     if (config_.trace != nullptr) {
         config_.trace->begin({.profile = config_.domain.profile,
@@ -100,6 +93,17 @@ vmm::Result<void> XenPlatform::set_up(const vmm::kvm::Kvm& kvm) {
         }
     }
     return set_up_transport();
+}
+
+vmm::Result<void> XenPlatform::begin_at(const vmm::kvm::FlatState& start) {
+    TRY(machine_.vcpu(0).vcpu().set_start_state(start));
+    if (config_.set_mtrrs) {
+        for (unsigned v = 0; v < machine_.vcpus(); ++v) {
+            // Not every host's KVM has MTRRs to set; the guest then finds them as at reset.
+            machine_.vcpu(v).vcpu().write_msr(kMsrMtrrDefType, kMtrrEnabledWriteBack);
+        }
+    }
+    return set_wall_clock();
 }
 
 vmm::Result<void> XenPlatform::set_wall_clock() {
@@ -170,6 +174,11 @@ std::vector<InlineCallSite> XenPlatform::call_sites() const {
     return sites;
 }
 
+std::optional<std::uint64_t> XenPlatform::unknown_call_site() const {
+    const std::scoped_lock lock(sites_mutex_);
+    return unknown_;
+}
+
 void XenPlatform::look_at_call_site(PerVcpu& vcpu) {
     auto& kvm = vcpu.thread.vcpu();
     const vmm::Gva at{linear_rip(kvm)};
@@ -184,6 +193,7 @@ void XenPlatform::look_at_call_site(PerVcpu& vcpu) {
         vmm::log_guest("hypercall",
                        "the instruction at 0x%llx could not be made to trap on another host",
                        static_cast<unsigned long long>(at.value));
+        unknown_ = at.value;
         return;
     }
     const auto is_it = [&](const InlineCallSite& site) { return site.at.value == gpa->value; };

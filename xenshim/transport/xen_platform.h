@@ -37,7 +37,8 @@ struct PlatformConfig {
     std::uint32_t cpuid_base = 0x40000000;
     std::optional<vmm::kvm::CpuModel> cpu;  // what a new guest is told of; none: all there is
     std::vector<InlineCallSite> call_sites;
-    vmm::kvm::FlatState start;       // of vCPU 0
+    // Of vCPU 0. None: each vCPU's state comes by restore_vcpu().
+    std::optional<vmm::kvm::FlatState> start = vmm::kvm::FlatState{};
     bool set_mtrrs = false;          // as the PVH builder does: default type write-back
     trace::Writer* trace = nullptr;  // every hypercall goes there; null: none does
 };
@@ -50,6 +51,8 @@ class XenPlatform : public vmm::Platform, protected Ports {
     virtual std::string_view name() const = 0;
     // All that are known by now. While no vCPU runs.
     std::vector<InlineCallSite> call_sites() const;
+    // The linear address of one that was met and cannot be among them.
+    std::optional<std::uint64_t> unknown_call_site() const;
     static constexpr std::size_t kMostCallSites = 1024;
 
     // How many hypercalls were stopped before their end. After the vCPUs' threads have ended.
@@ -150,8 +153,14 @@ class XenPlatform : public vmm::Platform, protected Ports {
         PerVcpu(vmm::Machine& machine, unsigned index, const PreemptPolicy& preempt)
             : thread(machine.vcpu(index)),
               access(machine.memory().guest(), thread.vcpu()),
-              preemption(thread.requests(), preempt, Preemption::steady_ns,
-                         ~std::uint32_t{vmm::kWakeRequest}) {}
+              preemption(thread.requests(), preempt) {}
+        // What a long call is left for: not a wake of one that sleeps, nor, as on Xen, what cannot
+        // be delivered because the guest takes no interrupts.
+        void choose_heeded() {
+            constexpr std::uint32_t kInterrupts = vmm::kUpcallRequest | vmm::kExtintRequest;
+            preemption.heed(
+                ~(vmm::kWakeRequest | (thread.vcpu().interrupts_enabled() ? 0u : kInterrupts)));
+        }
         vmm::VcpuThread& thread;
         Access access;
         Preemption preemption;
@@ -174,6 +183,7 @@ class XenPlatform : public vmm::Platform, protected Ports {
     // Runs a hypercall that a transport decoded; the reply is the transport's to write.
     abi::Reply run(PerVcpu& vcpu, const abi::Request& request) {
         vcpu.access.begin();
+        vcpu.choose_heeded();
         const abi::Reply reply = vcpu.recorder == nullptr
                                      ? run_hypercall(*domain_, vcpu.access, vcpu.preemption,
                                                      vcpu.thread.index(), request)
@@ -220,6 +230,7 @@ class XenPlatform : public vmm::Platform, protected Ports {
     // A port access that is a hypercall made by kPortTrap: runs it. False: it is a device's.
     bool handle_trap(PerVcpu& vcpu);
     // An exit for the hypercall page's MSR: fills the page and latches the width.
+    vmm::Result<void> begin_at(const vmm::kvm::FlatState& start);
     void handle_msr(PerVcpu& vcpu);
 
     // Ends a HLT that an interrupt can end.
@@ -277,7 +288,8 @@ class XenPlatform : public vmm::Platform, protected Ports {
     Pic pic_;
     CallbackWire callback_wire_;
     unsigned reclaim_rounds_ = 0;
-    mutable std::mutex sites_mutex_;      // guards learnt_
+    mutable std::mutex sites_mutex_;  // guards what follows
+    std::optional<std::uint64_t> unknown_;
     std::vector<InlineCallSite> learnt_;  // besides those of the configuration
 };
 

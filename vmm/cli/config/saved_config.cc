@@ -1,6 +1,8 @@
 #include "vmm/cli/config/saved_config.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 
 namespace vmm::config {
 namespace {
@@ -55,7 +57,8 @@ ConfigState config_state(const VmConfig& vm) {
                     .ramdisk = vm.ramdisk,
                     .modules = {},
                     .cmdline = vm.cmdline,
-                    .cpu = vm.cpu};
+                    .cpu = vm.cpu,
+                    .boot_sums = vm.boot_sums};
     for (const BootModule& module : vm.modules) {
         out.modules.push_back({.file = module.file, .cmdline = module.cmdline});
     }
@@ -108,6 +111,7 @@ Expected<VmConfig, std::string> config_of(const ProfileState& profile, const Con
     out.ramdisk = config.ramdisk;
     out.cmdline = config.cmdline;
     out.cpu = config.cpu;
+    out.boot_sums = config.boot_sums;
     for (const BootModuleState& module : config.modules) {
         TRY(without_nul("modules.file", module.file));
         TRY(without_nul("modules.cmdline", module.cmdline));
@@ -147,6 +151,16 @@ Expected<void, std::string> MemoryLayoutState::check(std::uint64_t memory_bytes)
 Expected<void, std::string> CallSitesState::check() const {
     if (sites.size() > kMost) return Failure{std::string("sites: too many of them")};
     return {};
+}
+
+Expected<void, std::string> CallSitesState::check_portable() const {
+    if (unknown == 0) return {};
+    std::array<char, 20> address{};
+    std::snprintf(address.data(), address.size(), "0x%llx",
+                  static_cast<unsigned long long>(unknown));
+    return Failure{std::string("the guest makes hypercalls by an instruction of its own at ") +
+                   address.data() +
+                   ", which could not be made to trap on a host without Xen in KVM"};
 }
 
 }  // namespace vmm::config

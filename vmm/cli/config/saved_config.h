@@ -1,7 +1,9 @@
 // What of a VmConfig travels with a VM, and how it becomes one again at the other end.
 //
 // What belongs to a host stays there: the transport, and what the console is connected to. The
-// files of the boot travel as names only: a guest that restarts is read from them again.
+// files of the boot travel as names and checksums: a guest that restarts is read from them again if
+// they are the same there. Others that have these names are nothing of the guest's, which would
+// find them in its memory.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +46,7 @@ struct BootModuleState {
 
 // Choices stand there by their names on the command line.
 struct ConfigState {
-    static constexpr saved::Section kSection{"vm.config", 1};
+    static constexpr saved::Section kSection{"vm.config", 2};
 
     std::string name;
     Uuid uuid{};
@@ -70,6 +72,7 @@ struct ConfigState {
     std::vector<BootModuleState> modules;
     std::string cmdline;
     std::string cpu;
+    std::vector<std::uint64_t> boot_sums;
 
     bool operator==(const ConfigState&) const = default;
 
@@ -77,7 +80,7 @@ struct ConfigState {
         auto& [name, uuid, domid, type, memory_bytes, vcpus, acpi, privileges, preempt_every,
                preempt_at, preempt_after_us, cpuid_base, max_event_channels, max_grant_frames,
                on_poweroff, on_reboot, on_crash, on_watchdog, kernel, firmware, ramdisk, modules,
-               cmdline, cpu] = self;
+               cmdline, cpu, boot_sums] = self;
         return std::tuple{saved::field(1, "name", name),
                           saved::field(2, "uuid", uuid),
                           saved::field(3, "domid", domid),
@@ -101,7 +104,8 @@ struct ConfigState {
                           saved::field(21, "ramdisk", ramdisk),
                           saved::field(22, "modules", modules),
                           saved::field(23, "cmdline", cmdline),
-                          saved::field(24, "cpu", cpu)};
+                          saved::field(24, "cpu", cpu),
+                          saved::field(25, "boot_sums", boot_sums, saved::Since{2})};
     }
 };
 
@@ -151,19 +155,25 @@ struct CallSiteState {
 };
 
 struct CallSitesState {
-    static constexpr saved::Section kSection{"vm.call_sites", 1};
+    static constexpr saved::Section kSection{"vm.call_sites", 2};
 
     std::vector<CallSiteState> sites;
+    // The linear address of one that was met and could not be noted (it crosses a page, or there
+    // are too many); 0: none.
+    std::uint64_t unknown = 0;
 
     bool operator==(const CallSitesState&) const = default;
 
     static constexpr auto fields(auto& self) {
-        auto& [sites] = self;
-        return std::tuple{saved::field(1, "sites", sites)};
+        auto& [sites, unknown] = self;
+        return std::tuple{saved::field(1, "sites", sites),
+                          saved::field(2, "unknown", unknown, saved::Since{2})};
     }
 
     static constexpr std::size_t kMost = 1024;
     Expected<void, std::string> check() const;
+    // Whether the guest can run where each of them has to be made to trap.
+    Expected<void, std::string> check_portable() const;
 };
 
 ProfileState profile_state(const VmConfig& vm);

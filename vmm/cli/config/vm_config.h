@@ -68,6 +68,9 @@ struct VmConfig {
     std::string firmware;
     std::string ramdisk;              // the first module, as xl passes it
     std::vector<BootModule> modules;  // those of --module, in order, after the ramdisk
+    // Of a guest that was restored: checksums of what it was booted from, in the order of image(),
+    // ramdisk and modules. Empty: it was not said, or the guest has yet to boot.
+    std::vector<std::uint64_t> boot_sums;
     std::string cmdline;
 
     std::uint64_t memory_bytes = 128 * kMiB;  // a multiple of 4 KiB

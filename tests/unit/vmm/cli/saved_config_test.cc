@@ -1,6 +1,7 @@
 // A VM's configuration in a stream: it comes back, and what nobody could have typed is refused.
 #include "vmm/cli/config/saved_config.h"
 
+#include <fstream>
 #include <functional>
 
 #include <gtest/gtest.h>
@@ -34,6 +35,7 @@ VmConfig example() {
     vm.max_event_channels = 4095;
     vm.max_grant_frames = 32;
     vm.on_reboot = ShutdownAction::kRestart;
+    vm.boot_sums = {0x123456789abcdef0, 1};
     return vm;
 }
 
@@ -44,6 +46,16 @@ TEST(SavedConfig, ComesBack) {
     const auto back = config_of(profile_state(vm), config_state(vm), kProfiles);
     ASSERT_TRUE(back) << back.error();
     EXPECT_EQ(*back, vm);
+}
+
+// Before anybody asked what the guest had been booted from.
+TEST(SavedConfig, ComesBackOfVersion1) {
+    std::ifstream golden(XENOLITH_GOLDEN "/saved/vm.config.v1.hex");
+    const auto old = saved::decode<ConfigState>(::fakes::from_hex(golden), 1);
+    ASSERT_TRUE(old) << old.error();
+    VmConfig expected = example();
+    expected.boot_sums.clear();
+    EXPECT_EQ(*old, config_state(expected));
 }
 
 // The transport and the console are the host's.
@@ -105,7 +117,8 @@ TEST(SavedConfig, MemoryAndCallSitesComeBack) {
     const MemoryLayoutState layout{.regions = {{0, 0x8000}, {0xfc000, 9}, {0x100000, 0x40}}};
     fakes::expect_saved(layout, "vm.memory");
     EXPECT_TRUE(layout.check(256 * kMiB));
-    const CallSitesState sites{.sites = {{0x1000123, true}, {0x1000130, false}}};
+    const CallSitesState sites{.sites = {{0x1000123, true}, {0x1000130, false}},
+                               .unknown = 0xffffffff81000ffe};
     fakes::expect_saved(sites, "vm.call_sites");
     EXPECT_TRUE(sites.check());
 }
@@ -130,6 +143,10 @@ TEST(SavedConfig, MemoryThatNoMachineHasIsRefused) {
         EXPECT_TRUE(good.error().starts_with("regions")) << good.error();
     }
     EXPECT_FALSE(CallSitesState{.sites = std::vector<CallSiteState>(1025)}.check());
+    EXPECT_TRUE((CallSitesState{.sites = {{0x1000123, true}}}.check_portable()));
+    const auto portable = CallSitesState{.sites = {}, .unknown = 0x81000ffe}.check_portable();
+    ASSERT_FALSE(portable);
+    EXPECT_NE(portable.error().find("0x81000ffe"), std::string::npos);
 }
 
 }  // namespace

@@ -2,13 +2,15 @@
 // guests that ring for it.
 #include "vmm/machine/event_loop.h"
 
+#include <array>
 #include <chrono>
 #include <fcntl.h>
-#include <array>
 #include <future>
 #include <memory>
 #include <poll.h>
+#include <set>
 #include <string>
+#include <thread>
 #include <unistd.h>
 
 #include <gtest/gtest.h>
@@ -60,6 +62,7 @@ TEST(EventLoop, CallsBackOnItsOwnThreadForEachByte) {
             }
             if (got.size() == 3) all.set_value(got);
         });
+    ASSERT_TRUE(loop.prepare());
     loop.start();
     for (const char c : {'a', 'b', 'c'}) {
         pipe.put(c);
@@ -69,27 +72,31 @@ TEST(EventLoop, CallsBackOnItsOwnThreadForEachByte) {
     EXPECT_NE(thread, std::this_thread::get_id());
 }
 
-// What comes while it is stopped waits for the next start.
+// What comes while it is stopped waits for the next start, which needs no new thread.
 TEST(EventLoop, GoesOnAfterAStop) {
     Pipe pipe;
     std::array<std::promise<char>, 3> got;
+    std::set<std::thread::id> threads;
     std::size_t next = 0;
     EventLoop loop;
     loop.add(
         pipe.read.get(), [] { return short{POLLIN}; },
         [&](short) {
             char c = 0;
+            threads.insert(std::this_thread::get_id());
             if (::read(pipe.read.get(), &c, 1) == 1 && next < got.size()) {
                 got.at(next++).set_value(c);
             }
         });
     char c = 'a';
+    ASSERT_TRUE(loop.prepare());
     for (auto& each : got) {
         pipe.put(c);
         loop.start();
         EXPECT_EQ(each.get_future().get(), c++);
         loop.stop();
     }
+    EXPECT_EQ(threads.size(), 1u);
 }
 
 TEST(EventLoop, WhatIsNotWantedIsNotCalled) {
@@ -107,6 +114,7 @@ TEST(EventLoop, WhatIsNotWantedIsNotCalled) {
             ASSERT_EQ(::read(other.read.get(), &c, 1), 1);
             if (c == 'z') reached.set_value();
         });
+    ASSERT_TRUE(loop.prepare());
     loop.start();
     other.put('y');
     other.put('z');
@@ -126,6 +134,7 @@ TEST(EventLoop, AHangUpIsHeardToo) {
             wanted = false;
             heard.set_value(revents);
         });
+    ASSERT_TRUE(loop.prepare());
     loop.start();
     pipe.write.reset();
     EXPECT_NE(heard.get_future().get() & POLLHUP, 0);
@@ -140,6 +149,7 @@ class DoorbellTest : public testing::Test {
     DoorbellTest() : bell_(*Doorbell::create()) {}
     void start(std::function<bool()> answer) {
         bell_->attach(loop_, std::move(answer));
+        ASSERT_TRUE(loop_.prepare());
         loop_.start();
     }
     ~DoorbellTest() override { loop_.stop(); }
@@ -225,6 +235,7 @@ TEST(EventLoop, StopsWithoutHavingStartedAndMoreThanOnce) {
     EventLoop idle;
     idle.stop();
     EventLoop loop;
+    ASSERT_TRUE(loop.prepare());
     loop.start();
     loop.stop();
     loop.stop();
@@ -237,6 +248,7 @@ TEST(EventLoop, StopsWhileEverythingIsReady) {
     EventLoop loop;
     loop.add(
         pipe.read.get(), [] { return short{POLLIN}; }, [&](short) { called = true; });
+    ASSERT_TRUE(loop.prepare());
     loop.start();
     while (!called) {
         std::this_thread::yield();

@@ -25,6 +25,12 @@ class Pattern final : public DemandFill::Source {
     static std::uint64_t word(std::uint64_t offset) {
         return zero_chunk(offset / kChunk) ? 0 : offset / kChunk + 0x1000;
     }
+    bool prepare() override {
+        if (prepared == steps) return false;
+        ++prepared;
+        fetched_before.push_back(fetched.size());
+        return true;
+    }
     bool is_zero(std::size_t, std::uint64_t offset) override { return zero_chunk(offset / kChunk); }
     bool fetch(std::size_t range, std::uint64_t offset, std::span<std::byte> to) override {
         if (offset / kChunk == broken) return false;
@@ -38,9 +44,12 @@ class Pattern final : public DemandFill::Source {
     void failed(std::size_t, std::uint64_t offset) override { failures.push_back(offset / kChunk); }
 
     std::uint64_t broken = ~std::uint64_t{0};
+    std::size_t steps = 0;
     // Of the filling thread; to be looked at when it has ended.
     std::vector<std::pair<std::size_t, std::uint64_t>> fetched;
     std::vector<std::uint64_t> failures;
+    std::size_t prepared = 0;
+    std::vector<std::size_t> fetched_before;  // of each step
 };
 
 class DemandFillTest : public ::testing::Test {
@@ -96,6 +105,26 @@ TEST_F(DemandFillTest, InTheEndAllIsThereAndZeroesCostNothing) {
         EXPECT_EQ(region->page_backed(chunk * kChunk), !Pattern::zero_chunk(chunk)) << chunk;
         EXPECT_EQ(load(chunk * kChunk), Pattern::word(chunk * kChunk)) << chunk;
     }
+}
+
+// All steps are made, none twice, and none of what nobody touches is brought before them.
+TEST_F(DemandFillTest, ItGetsReadyBeforeItFillsInTheBackground) {
+    source.steps = 5;
+    start(DemandFill::Background::kFill);
+    if (!fill) return;
+    EXPECT_TRUE(fill->finish());
+    EXPECT_EQ(fill->touched(), 0u);
+    EXPECT_EQ(source.fetched_before, std::vector<std::size_t>(5, 0));
+    EXPECT_EQ(source.fetched.size(), 29u);
+}
+
+// Ever more to get ready: who waits is answered between two steps.
+TEST_F(DemandFillTest, ATouchDoesNotWaitUntilAllIsReady) {
+    source.steps = ~std::size_t{0};
+    start(DemandFill::Background::kOnlyOnTouch);
+    if (!fill) return;
+    EXPECT_EQ(load(5 * kChunk), Pattern::word(5 * kChunk));
+    EXPECT_EQ(load(6 * kChunk), Pattern::word(6 * kChunk));
 }
 
 TEST_F(DemandFillTest, WhatWasWrittenIsNotBroughtAgain) {

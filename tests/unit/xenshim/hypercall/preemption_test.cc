@@ -60,10 +60,15 @@ TEST_F(Preempt, NothingPendingAndTimeLeftMeansNoStop) {
 
 // What is for a vCPU that sleeps stops no work: each stop of it would be needless.
 TEST_F(Preempt, OnlyWhatIsHeededStopsIt) {
-    Preemption preemption(wanted, {}, Clock::read, ~std::uint32_t{4});
+    Preemption preemption(wanted, {}, Clock::read);
+    preemption.heed(~std::uint32_t{4});
     wanted = 4;
     EXPECT_EQ(run(preemption, 0, 100, each(1)), std::nullopt);
     wanted = 4 | 1;
+    EXPECT_EQ(run(preemption, 0, 100, each(1)), 1u);
+    preemption.heed(~std::uint32_t{4 | 1});
+    EXPECT_EQ(run(preemption, 0, 100, each(1)), std::nullopt);
+    preemption.heed(~std::uint32_t{1});
     EXPECT_EQ(run(preemption, 0, 100, each(1)), 1u);
 }
 
