@@ -14,19 +14,37 @@ using vmm::Failure;
 using vmm::Fd;
 using vmm::Result;
 
+namespace {
+
+constexpr const char* kNotTheSource = "this move was begun by somebody else";
+
+Peer source_of(const Frame& greeting) {
+    return {.folder = greeting.folder, .secret = greeting.secret};
+}
+
+}  // namespace
+
 Result<void> refuse(Link& link, const Attempt& attempt, const std::string& why) {
     [[maybe_unused]] const auto sent =
         link.send({.kind = Frame::Kind::kRefused, .attempt = attempt, .text = why});
     return vmm::host_error(why);
 }
 
-Result<void> answer_from_records(Link& link, const Attempt& attempt, const OpenRecords& open) {
+Result<void> answer_from_records(Link& link, const Frame& greeting, const OpenRecords& open) {
+    const Attempt& attempt = greeting.attempt;
     auto records = open(attempt.vm);
     if (!records) return refuse(link, attempt, records.error().what);
-    Driver driver(Ownership::restarted(Side::kDestination, attempt), *std::move(records),
-                  link.peer(), [](Action) -> std::optional<Event> { return std::nullopt; });
+    const Peer peer = source_of(greeting);
+    // One that cannot be read is the driver's to find.
+    if (const auto before = records->read();
+        before && *before && (*before)->attempt == attempt && (*before)->peer != peer) {
+        return refuse(link, attempt, kNotTheSource);
+    }
+    Driver driver(Ownership::restarted(Side::kDestination, attempt), *std::move(records), peer,
+                  [](Action) -> std::optional<Event> { return std::nullopt; });
     driver.look_at_record();
-    TRY(link.send({.kind = Frame::Kind::kWelcome, .attempt = attempt}));
+    TRY(link.send(
+        {.kind = Frame::Kind::kWelcome, .attempt = attempt, .folder = driver.folder_id()}));
     driver.use(&link);
     driver.on(Event::kLinkUp);
     while (driver.take_message()) {
@@ -51,21 +69,23 @@ Result<std::unique_ptr<Arrival>> Arrival::begin(std::unique_ptr<FurtherLinks> fu
     if (!records) return Failure{refuse(to, attempt, records.error().what).error()};
     arrival->stop_ = Fd(::eventfd(0, EFD_CLOEXEC));
     if (!arrival->stop_) return vmm::errno_error("eventfd");
-    arrival->driver_ =
-        std::make_unique<Driver>(Ownership::destination(attempt), *std::move(records), to.peer(),
-                                 [raw = arrival.get()](Action action) -> std::optional<Event> {
-                                     switch (action) {
-                                         // Disks will have some. The guest's name has been taken
-                                         // since it was made.
-                                         case Action::kTakeLocks: return Event::kLocked;
-                                         case Action::kRunGuest: raw->ours_ = true; break;
-                                         // Whoever made it lets it go: nothing runs it but what
-                                         // take_over() lets through.
-                                         default: break;
-                                     }
-                                     return std::nullopt;
-                                 });
-    TRY(to.send({.kind = Frame::Kind::kWelcome, .attempt = attempt}));
+    arrival->driver_ = std::make_unique<Driver>(
+        Ownership::destination(attempt), *std::move(records), source_of(greeting),
+        [raw = arrival.get()](Action action) -> std::optional<Event> {
+            switch (action) {
+                // Disks will have some. The guest's name has been taken
+                // since it was made.
+                case Action::kTakeLocks: return Event::kLocked;
+                case Action::kRunGuest: raw->ours_ = true; break;
+                // Whoever made it lets it go: nothing runs it but what
+                // take_over() lets through.
+                default: break;
+            }
+            return std::nullopt;
+        });
+    TRY(to.send({.kind = Frame::Kind::kWelcome,
+                 .attempt = attempt,
+                 .folder = arrival->driver_->folder_id()}));
     arrival->stream_.emplace(to);
     return arrival;
 }
@@ -87,38 +107,80 @@ void Arrival::heed(int signals) {
     if (link_) link_->heed(signals);
 }
 
-void Arrival::take_link(Fd socket) {
-    Link link(std::move(socket), further_->name());
-    link.heed(heeded_);
-    const auto greeting = link.receive();
+// A source begins an attempt only when the one before is over there, with the guest.
+bool Arrival::is_superseded_by(const Frame& greeting) const {
+    return greeting.kind == Frame::Kind::kBegin && driver_->state() == State::kPrepared &&
+           greeting.attempt.vm == attempt().vm && greeting.attempt.epoch > attempt().epoch;
+}
+
+// Whether there is nothing more to hear from it: it has said what it wants, or is gone.
+bool Arrival::is_heard(Link& caller) {
+    const auto greeting = caller.receive_at_once();
     if (!greeting) {
         vmm::log_warn("receive", "%s", greeting.error().what.c_str());
+        return true;
+    }
+    if (*greeting) take_link(std::move(caller), **greeting);
+    return greeting->has_value();
+}
+
+void Arrival::take_link(Link link, const Frame& greeting) {
+    if (is_superseded_by(greeting)) {
+        driver_->set_why("its source has begun another move of it");
+        driver_->on(Event::kSuperseded);
+        successor_ = Successor{std::move(further_), std::move(link), greeting};
         return;
     }
-    if (greeting->kind != Frame::Kind::kResume || greeting->attempt.vm != driver_->attempt().vm) {
+    if (greeting.kind != Frame::Kind::kResume || greeting.attempt.vm != driver_->attempt().vm) {
         [[maybe_unused]] const auto refused =
-            refuse(link, greeting->attempt, "another guest is being received here");
+            refuse(link, greeting.attempt, "another guest is being received here");
         return;
     }
-    if (!link.send({.kind = Frame::Kind::kWelcome, .attempt = greeting->attempt})) return;
+    // Whoever it is, the link that we have stays.
+    if (greeting.attempt != attempt() || source_of(greeting) != driver_->peer()) {
+        [[maybe_unused]] const auto refused = refuse(link, greeting.attempt, kNotTheSource);
+        vmm::log_warn("receive", "%s: a stranger asked for the guest", link.peer().c_str());
+        return;
+    }
+    if (!link.send({.kind = Frame::Kind::kWelcome,
+                    .attempt = greeting.attempt,
+                    .folder = driver_->folder_id()})) {
+        return;
+    }
     // The source has one link at a time: this one is in the old one's place.
     link_.emplace(std::move(link));
+    link_->heed(heeded_);
     driver_->use(&*link_);
     driver_->on(Event::kLinkUp);
 }
 
 // Waits for one thing and does it; false: it was `other`.
 bool Arrival::serve(int other) {
+    // Whoever calls and says nothing stands in nobody's way.
+    constexpr std::size_t kMostCallers = 8;
     const auto doors = further_->fds();
-    std::array<pollfd, 4> fds{{{.fd = link_ ? link_->fd() : -1, .events = POLLIN, .revents = 0},
-                               {.fd = doors[0], .events = POLLIN, .revents = 0},
-                               {.fd = doors[1], .events = POLLIN, .revents = 0},
-                               {.fd = other, .events = POLLIN, .revents = 0}}};
+    std::vector<pollfd> fds{{.fd = link_ ? link_->fd() : -1, .events = POLLIN, .revents = 0},
+                            {.fd = doors[0], .events = POLLIN, .revents = 0},
+                            {.fd = doors[1], .events = POLLIN, .revents = 0},
+                            {.fd = other, .events = POLLIN, .revents = 0}};
+    const std::size_t first = fds.size();
+    for (const Link& caller : callers_) {
+        fds.push_back({.fd = caller.fd(), .events = POLLIN, .revents = 0});
+    }
     if (::poll(fds.data(), fds.size(), -1) < 0) return errno == EINTR;
     if (fds[0].revents != 0 && !driver_->take_message()) link_.reset();
     if (fds[1].revents != 0 || fds[2].revents != 0) {
-        if (auto socket = further_->accept()) take_link(*std::move(socket));
+        if (auto socket = further_->accept()) {
+            callers_.emplace_back(*std::move(socket), further_->name());
+        }
     }
+    std::vector<Link> still;
+    for (std::size_t i = 0; i < callers_.size(); ++i) {
+        const bool spoke = first + i < fds.size() && fds[first + i].revents != 0;
+        if (!spoke || !is_heard(callers_[i])) still.push_back(std::move(callers_[i]));
+    }
+    if (still.size() > kMostCallers) still.erase(still.begin());  // there the longest
+    callers_ = std::move(still);
     return fds[3].revents == 0;
 }
 

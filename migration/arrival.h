@@ -11,6 +11,8 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "migration/driver.h"
 #include "migration/link.h"
@@ -35,8 +37,8 @@ using OpenRecords = std::function<vmm::Result<Records>(const VmId& vm)>;
 // Tells the source that nothing came of it, and gives the reason back as a failure.
 vmm::Result<void> refuse(Link& link, const Attempt& attempt, const std::string& why);
 
-// About a move that no living process here has in hand: from what is on the disk.
-vmm::Result<void> answer_from_records(Link& link, const Attempt& attempt, const OpenRecords& open);
+// A RESUME of a move that no living process here has in hand: from what is on the disk.
+vmm::Result<void> answer_from_records(Link& link, const Frame& greeting, const OpenRecords& open);
 
 class Arrival {
   public:
@@ -60,6 +62,14 @@ class Arrival {
     // All of it is here. Returns when it is ours; a failure: it never will be. `signals` becomes
     // readable when it shall be given back.
     vmm::Result<void> take_over(int signals);
+    // A newer attempt of this guest's that has come in meanwhile, after take_over() failed because
+    // of that: its BEGIN has no answer yet. What it needs of ours is free when we are gone.
+    struct Successor {
+        std::unique_ptr<FurtherLinks> further;
+        Link link;
+        Frame greeting;
+    };
+    std::optional<Successor> take_successor() { return std::exchange(successor_, std::nullopt); }
     // The source should know by now; what it has not heard, the record will tell it.
     void settle();
 
@@ -68,12 +78,16 @@ class Arrival {
         : further_(std::move(further)), link_(std::move(link)) {}
     bool serve(int other);
     void end_late();
-    void take_link(vmm::Fd socket);
+    bool is_heard(Link& caller);
+    void take_link(Link link, const Frame& greeting);
+    bool is_superseded_by(const Frame& greeting) const;
 
     std::unique_ptr<FurtherLinks> further_;
     std::optional<Link> link_;
+    std::vector<Link> callers_;  // who have not said all of their greeting
     std::unique_ptr<Driver> driver_;
     std::optional<LinkSource> stream_;
+    std::optional<Successor> successor_;
     int heeded_ = -1;
     bool ours_ = false;
     // Until the source knows: whoever lost its link may ask again.

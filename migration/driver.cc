@@ -13,8 +13,33 @@ bool Driver::take_message() {
         return false;
     }
     if (!frame->text.empty()) why_ = frame->text;
+    heard(*frame);
     last_heard_ = frame->message;
     return perform(ownership_.on({.kind = frame->message, .attempt = frame->attempt}));
+}
+
+void Driver::heard(const Frame& frame) {
+    if (frame.message == Event::kAborted && frame.attempt == attempt()) is_known_ = true;
+}
+
+bool Driver::is_untold() const {
+    return state() == State::kKept && all_sent_ && !is_known_;
+}
+
+std::optional<Event> Driver::rest_sent(const vmm::Result<void>& sent) {
+    all_sent_ = sent.has_value();
+    if (sent) return std::nullopt;
+    why_ = sent.error().what;
+    if (link_ != nullptr && link_->has_something()) {
+        // The other side has stopped reading, perhaps because it has something to say.
+        const auto frame = link_->receive();
+        if (!frame) {
+            why_ = frame.error().what;
+        } else if (frame->message == Event::kAborted && !frame->text.empty()) {
+            why_ = frame->text;
+        }
+    }
+    return Event::kFailed;
 }
 
 void Driver::look_at_record() {
@@ -28,9 +53,12 @@ void Driver::look_at_record() {
 }
 
 void Driver::lose_link(const std::string& why) {
-    link_ = nullptr;
     why_ = why;
+    // It may be lost in one direction only.
+    is_losing_ = true;
     on(Event::kLinkLost);
+    is_losing_ = false;
+    link_ = nullptr;
 }
 
 // Where something was promised, only the other side can say what became of it; else it is over.
@@ -39,7 +67,8 @@ bool Driver::end_early() {
     switch (state()) {
         case State::kCommitted:
         case State::kCancelling:
-        case State::kHandingOver: lose_link(why_); return false;
+        case State::kHandingOver:
+        case State::kKept: lose_link(why_); return false;
         default: return on(Event::kCancel);
     }
 }
@@ -47,8 +76,18 @@ bool Driver::end_early() {
 bool Driver::greet(Link& link, bool cancel) {
     const bool begins = state() == State::kMoving;
     if (begins && cancel) return on(Event::kCancel);
-    const auto greeted = link.send(
-        {.kind = begins ? Frame::Kind::kBegin : Frame::Kind::kResume, .attempt = attempt()});
+    if (begins) {
+        const auto secret = make_secret();
+        if (!secret) {
+            lose_link(secret.error().what);
+            return false;
+        }
+        peer_.secret = *secret;
+    }
+    const auto greeted = link.send({.kind = begins ? Frame::Kind::kBegin : Frame::Kind::kResume,
+                                    .attempt = attempt(),
+                                    .folder = folder_id(),
+                                    .secret = peer_.secret});
     const auto answer =
         greeted ? link.receive() : vmm::Result<Frame>(vmm::Failure{greeted.error()});
     if (!answer) {
@@ -63,15 +102,25 @@ bool Driver::greet(Link& link, bool cancel) {
         lose_link(link.peer() + ": it broke the protocol");
         return false;
     }
-    if (begins) return on(Event::kReady);
-    return on(cancel ? Event::kCancel : Event::kLinkUp);
+    if (begins) {
+        peer_.folder = answer->folder;
+        return on(Event::kReady);
+    }
+    // What is not known there is known nowhere, but only there.
+    if (answer->folder != peer_.folder) {
+        lose_link(link.peer() + ": it is not where the guest was sent to");
+        return false;
+    }
+    return on(cancel && state() != State::kKept ? Event::kCancel : Event::kLinkUp);
 }
 
 void Driver::depart(Link& link, bool cancel) {
     why_.clear();
     use(&link);
+    // A guest that was kept just now stands still until we return: it is not made to wait.
+    const bool tells = is_untold();
     bool there = greet(link, cancel);
-    while (there && !is_settled(state())) {
+    while (there && (tells ? is_untold() : !is_settled(state()))) {
         // What has come already is not heard either: it would be PREPARED.
         there = link.is_told_to_end() ? end_early() : take_message();
     }
@@ -102,8 +151,13 @@ bool Driver::perform(const Step& step) {
 std::optional<Event> Driver::carry_out(Action action, const Attempt& attempt) {
     if (const auto message = message_of(action)) {
         if (link_ == nullptr) return std::nullopt;
-        const auto sent = link_->send(
-            {.kind = Frame::Kind::kMessage, .message = *message, .attempt = attempt, .text = why_});
+        const Frame frame{
+            .kind = Frame::Kind::kMessage, .message = *message, .attempt = attempt, .text = why_};
+        if (is_losing_) {
+            link_->send_at_once(frame);
+            return std::nullopt;
+        }
+        const auto sent = link_->send(frame);
         // That it is lost is noticed by whoever waits for the answer.
         if (!sent) vmm::log_info("move", "%s", sent.error().what.c_str());
         return std::nullopt;

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "migration/format/checksum.h"
@@ -23,23 +24,29 @@ namespace {
 
 using vmm::Result;
 
-// Little-endian: the magic, 32 bits of version, 32 of state, the VM's id, 64 of epoch, 32 of the
-// peer's length, the peer, 32 of the length of the guest's name, the name, and the XXH3-64 of all
-// that.
+// Little-endian: the magic, 32 bits of version, 32 of state, the VM's id, 64 of epoch, the id of
+// the peer's folder, the secret, 32 of the length of the guest's name, the name, and the XXH3-64 of
+// all that.
 constexpr std::string_view kMagic = "XENOWNER";
-constexpr std::uint32_t kVersion = 2;  // 1 had no name
-constexpr std::size_t kMaxPeer = 4096, kMaxGuest = 4096;
-constexpr std::size_t kMaxRecord = kMaxPeer + kMaxGuest + 64;
+constexpr std::uint32_t kVersion = 2;  // 1 had neither name nor secret
+constexpr std::size_t kMaxGuest = 4096;
+constexpr std::size_t kMaxRecord = kMaxGuest + 128;
 constexpr std::string_view kSourceEnding = ".source";
+// In the folder of the records: its id, in hexadecimal digits.
+constexpr std::string_view kIdFile = "/id";
 
-std::string name_of_file(Side side, const VmId& vm) {
+std::string digits_of(std::span<const std::byte> bytes) {
     std::string out;
-    for (const std::byte b : vm) {
+    for (const std::byte b : bytes) {
         constexpr const char* kDigits = "0123456789abcdef";
         out += kDigits[std::to_integer<unsigned>(b) >> 4];
         out += kDigits[std::to_integer<unsigned>(b) & 15];
     }
-    return out + (side == Side::kSource ? std::string(kSourceEnding) : ".destination");
+    return out;
+}
+
+std::string name_of_file(Side side, const VmId& vm) {
+    return digits_of(vm) + (side == Side::kSource ? std::string(kSourceEnding) : ".destination");
 }
 
 std::optional<VmId> vm_of_file(const std::string& name) {
@@ -95,7 +102,57 @@ Result<void> write_file(const std::string& path, std::span<const std::byte> byte
     return file.commit();
 }
 
+Result<std::array<std::byte, 16>> make_random() {
+    std::array<std::byte, 16> out{};
+    if (::getrandom(out.data(), out.size(), 0) != static_cast<ssize_t>(out.size())) {
+        return vmm::errno_error("getrandom");
+    }
+    return out;
+}
+
+// Of an id file, as this wrote it; none: there is no file.
+Result<std::optional<FolderId>> read_id(const std::string& path) {
+    const vmm::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (!file) {
+        if (errno == ENOENT) return std::optional<FolderId>{};
+        return vmm::errno_error(path, vmm::Fault::kHost);
+    }
+    FolderId id{};
+    std::array<char, 2 * id.size() + 2> text{};
+    const ssize_t n = ::read(file.get(), text.data(), text.size());
+    if (n < 0) return vmm::errno_error(path + ": reading it", vmm::Fault::kHost);
+    bool good = n == static_cast<ssize_t>(text.size()) - 1 && text[text.size() - 2] == '\n';
+    for (std::size_t i = 0; good && i < id.size(); ++i) {
+        unsigned byte = 0;
+        const char* const at = &text[2 * i];
+        good = std::from_chars(at, at + 2, byte, 16).ptr == at + 2;
+        id[i] = static_cast<std::byte>(byte);
+    }
+    // Another one would be another host.
+    if (!good || id == FolderId{}) return vmm::host_error(path + ": it is damaged");
+    return std::optional(id);
+}
+
+// The folder's own, which the first who asks makes.
+Result<FolderId> id_of(const std::string& folder) {
+    const vmm::Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!lock) return vmm::errno_error(folder, vmm::Fault::kHost);
+    while (::flock(lock.get(), LOCK_EX) != 0) {
+        if (errno != EINTR) return vmm::errno_error(folder + ": locking it", vmm::Fault::kHost);
+    }
+    const std::string path = folder + std::string(kIdFile);
+    if (const auto id = TRY(read_id(path))) return *id;
+    const FolderId id = TRY(make_random());
+    const std::string text = digits_of(id) + '\n';
+    TRY(write_file(path, std::as_bytes(std::span(text)), format::system_file_calls()));
+    return id;
+}
+
 }  // namespace
+
+Result<Secret> make_secret() {
+    return make_random();
+}
 
 std::vector<std::byte> encode(const Record& record) {
     vmm::saved::Encoder out;
@@ -104,8 +161,8 @@ std::vector<std::byte> encode(const Record& record) {
     out.integer(static_cast<std::uint64_t>(record.state), 4);
     out.raw(record.attempt.vm);
     out.integer(record.attempt.epoch, 8);
-    out.integer(record.peer.size(), 4);
-    out.raw(std::as_bytes(std::span(record.peer)));
+    out.raw(record.peer.folder);
+    out.raw(record.peer.secret);
     out.integer(record.guest.size(), 4);
     out.raw(std::as_bytes(std::span(record.guest)));
     std::vector<std::byte> bytes = out.take();
@@ -136,11 +193,13 @@ vmm::Expected<Record, std::string> decode_record(std::span<const std::byte> byte
     const auto vm = in.raw(record.attempt.vm.size());
     std::copy(vm.begin(), vm.end(), record.attempt.vm.begin());
     record.attempt.epoch = in.integer(8);
-    for (std::string* const text : {&record.peer, &record.guest}) {
-        const auto bytes_of = in.raw(in.integer(4));
-        text->resize(bytes_of.size());
-        if (!bytes_of.empty()) std::memcpy(text->data(), bytes_of.data(), bytes_of.size());
+    for (auto* const id : {&record.peer.folder, &record.peer.secret}) {
+        const auto raw = in.raw(id->size());
+        std::copy(raw.begin(), raw.end(), id->begin());
     }
+    const auto guest = in.raw(in.integer(4));
+    record.guest.resize(guest.size());
+    if (!guest.empty()) std::memcpy(record.guest.data(), guest.data(), guest.size());
     if (in.ok() && in.left() != kSum) in.fail("bytes are left over");
     if (!in.ok()) return vmm::Failure{in.failure()};
     if (state < static_cast<std::uint64_t>(RecordState::kCommit) ||
@@ -211,7 +270,11 @@ LockFile::~LockFile() {
 Result<Records> Records::open(std::string folder, Side side, const VmId& vm) {
     // A file of its own: the record's is replaced by another at each write.
     const std::string record = folder + '/' + name_of_file(side, vm);
-    return Records(TRY(LockFile::take(record + ".lock", record)), std::move(folder), side, vm);
+    auto lock = TRY(LockFile::take(record + ".lock", record));
+    const FolderId id = TRY(id_of(folder));
+    Records records(std::move(lock), std::move(folder), side, vm);
+    records.folder_id_ = id;
+    return records;
 }
 
 Records::Records(LockFile lock, std::string folder, Side side, const VmId& vm,
@@ -247,7 +310,7 @@ Result<std::vector<LeftBehind>> left_by_sources(const std::string& folder) {
 
 Records::Outcome Records::write(const Record& record) const {
     if (record.attempt.vm != vm_ || !belongs_to(record.state, side_) ||
-        record.peer.size() > kMaxPeer || record.guest.size() > kMaxGuest) {
+        record.guest.size() > kMaxGuest) {
         return {Event::kNotWritten, {vmm::Fault::kInternal, path_ + ": not a record of its own"}};
     }
     Watch watch(*calls_);

@@ -3,6 +3,7 @@
 // whole or not at all. migration/ownership.h says when each is written and what it means.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -17,12 +18,24 @@
 
 namespace migration {
 
+// Which folder of records, of all hosts: made at random, once, and kept in it.
+using FolderId = std::array<std::byte, 16>;
+// Of one attempt, at random; nobody knows it but the two sides.
+using Secret = std::array<std::byte, 16>;
+
+// With whom an attempt was begun. Where there is no record nothing was ever owned, which must not
+// be asked elsewhere; and who does not know the secret is not the other side.
+struct Peer {
+    FolderId folder{};  // the other side's
+    Secret secret{};
+    bool operator==(const Peer&) const = default;
+};
+vmm::Result<Secret> make_secret();
+
 struct Record {
     Attempt attempt;
     RecordState state = RecordState::kCommit;
-    // Who the other side is, as the transport knows it. It names the host and its folder of
-    // records: where there is no record, nothing was ever owned, which must not be asked elsewhere.
-    std::string peer;
+    Peer peer;
     // What the operator calls the guest at the source, where he will ask for it.
     std::string guest = {};
     bool operator==(const Record&) const = default;
@@ -69,6 +82,8 @@ class Records {
     }
 
     const std::string& path() const { return path_; }
+    // All zeroes: of records that were not opened.
+    const FolderId& folder_id() const { return folder_id_; }
 
     // None, or one of this guest and this side. What is there and is no such thing is a failure: it
     // may have been a promise.
@@ -86,6 +101,7 @@ class Records {
   private:
     LockFile lock_;
     std::string folder_;
+    FolderId folder_id_{};
     Side side_;
     VmId vm_;
     std::string path_;

@@ -21,9 +21,9 @@ using vmm::Result;
 namespace {
 
 constexpr std::string_view kMagic = "XENOMOVE";
-constexpr std::uint32_t kVersion = 1;
-// Magic, version, kind, message, length of the text, id and epoch.
-constexpr std::size_t kHead = 8 + 4 + 4 + 4 + 4 + 16 + 8;
+constexpr std::uint32_t kVersion = 2;
+// Magic, version, kind, message, length of the text, id and epoch, folder and secret.
+constexpr std::size_t kHead = 8 + 4 + 4 + 4 + 4 + 16 + 8 + 16 + 16;
 constexpr std::size_t kSum = 8;
 
 }  // namespace
@@ -38,6 +38,8 @@ std::vector<std::byte> encode(const Frame& frame) {
     out.integer(text.size(), 4);
     out.raw(frame.attempt.vm);
     out.integer(frame.attempt.epoch, 8);
+    out.raw(frame.folder);
+    out.raw(frame.secret);
     out.raw(std::as_bytes(std::span(text)));
     std::vector<std::byte> bytes = out.take();
     vmm::saved::Encoder sum;
@@ -99,6 +101,12 @@ Result<void> Link::write(std::span<const format::Piece> pieces) {
     return {};
 }
 
+void Link::send_at_once(const Frame& frame) {
+    const std::vector<std::byte> bytes = encode(frame);
+    [[maybe_unused]] const auto sent =
+        ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 Result<std::size_t> Link::read(std::span<std::byte> to) {
     for (;;) {
         const ssize_t n = ::recv(socket_.get(), to.data(), to.size(), MSG_DONTWAIT);
@@ -149,32 +157,43 @@ Result<void> Link::read_exactly(std::span<std::byte> to) {
     return {};
 }
 
-Result<Frame> Link::receive() {
-    std::vector<std::byte> bytes(kHead);
-    TRY(read_exactly(bytes));
-    if (std::memcmp(bytes.data(), kMagic.data(), kMagic.size()) != 0) {
+// Of the whole frame.
+Result<std::size_t> Link::length_of(std::span<const std::byte> head) const {
+    if (std::memcmp(head.data(), kMagic.data(), kMagic.size()) != 0) {
         return vmm::host_error(peer_ + ": what comes from there is no move of a guest");
     }
-    vmm::saved::Decoder in(std::span<const std::byte>(bytes).subspan(kMagic.size()));
+    vmm::saved::Decoder in(head.subspan(kMagic.size()));
     const std::uint64_t version = in.integer(4);
-    const std::uint64_t kind = in.integer(4);
-    const std::uint64_t message = in.integer(4);
-    const std::uint64_t length = in.integer(4);
-    Frame frame;
-    const auto vm = in.raw(frame.attempt.vm.size());
-    std::copy(vm.begin(), vm.end(), frame.attempt.vm.begin());
-    frame.attempt.epoch = in.integer(8);
+    in.integer(4);
+    in.integer(4);
+    const std::uint64_t text = in.integer(4);
     if (version != kVersion) {
         return vmm::host_error(peer_ + ": it speaks version " + std::to_string(version) +
                                " of the protocol, which is not known here");
     }
-    if (length > kMostText) return vmm::host_error(peer_ + ": a frame is too long");
-    bytes.resize(kHead + length + kSum);
-    TRY(read_exactly(std::span(bytes).subspan(kHead)));
-    vmm::saved::Decoder sum(std::span<const std::byte>(bytes).last(kSum));
-    if (sum.integer(kSum) != format::checksum(std::span(bytes).first(kHead + length))) {
+    if (text > kMostText) return vmm::host_error(peer_ + ": a frame is too long");
+    return kHead + text + kSum;
+}
+
+// All of one.
+Result<Frame> Link::frame_of(std::span<const std::byte> bytes) const {
+    vmm::saved::Decoder sum(bytes.last(kSum));
+    if (sum.integer(kSum) != format::checksum(bytes.first(bytes.size() - kSum))) {
         return vmm::host_error(peer_ + ": a frame is damaged");
     }
+    vmm::saved::Decoder in(bytes.subspan(kMagic.size() + 4));
+    const std::uint64_t kind = in.integer(4);
+    const std::uint64_t message = in.integer(4);
+    const std::uint64_t length = in.integer(4);
+    Frame frame;
+    const auto take = [&in](std::array<std::byte, 16>& id) {
+        const auto raw = in.raw(id.size());
+        std::copy(raw.begin(), raw.end(), id.begin());
+    };
+    take(frame.attempt.vm);
+    frame.attempt.epoch = in.integer(8);
+    take(frame.folder);
+    take(frame.secret);
     const bool is_message = kind == static_cast<std::uint64_t>(Frame::Kind::kMessage);
     if (kind < static_cast<std::uint64_t>(Frame::Kind::kBegin) ||
         kind > static_cast<std::uint64_t>(Frame::Kind::kMessage) ||
@@ -189,6 +208,33 @@ Result<Frame> Link::receive() {
     std::ranges::replace_if(
         frame.text, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
     return frame;
+}
+
+Result<Frame> Link::receive() {
+    std::vector<std::byte> bytes(kHead);
+    TRY(read_exactly(bytes));
+    bytes.resize(TRY(length_of(bytes)));
+    TRY(read_exactly(std::span(bytes).subspan(kHead)));
+    return frame_of(bytes);
+}
+
+Result<std::optional<Frame>> Link::receive_at_once() {
+    for (;;) {
+        const std::size_t had = begun_.size();
+        const std::size_t whole = had < kHead ? kHead : TRY(length_of(begun_));
+        if (had == whole) {
+            const auto bytes = std::exchange(begun_, {});
+            return std::optional(TRY(frame_of(bytes)));
+        }
+        begun_.resize(whole);
+        const ssize_t n = ::recv(socket_.get(), begun_.data() + had, whole - had, MSG_DONTWAIT);
+        const int code = errno;
+        begun_.resize(had + static_cast<std::size_t>(std::max<ssize_t>(n, 0)));
+        if (n == 0) return vmm::host_error(peer_ + ": the connection ended");
+        if (n > 0 || code == EINTR) continue;
+        if (code == EAGAIN) return std::optional<Frame>{};
+        return vmm::errno_error(peer_, vmm::Fault::kHost, code);
+    }
 }
 
 bool Link::has_something() const {

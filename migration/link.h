@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "migration/durable.h"
 #include "migration/format/sink.h"
 #include "migration/format/source.h"
 #include "migration/ownership.h"
@@ -30,6 +31,10 @@ struct Frame {
     Kind kind = Kind::kMessage;
     Event message = Event::kCount;  // kPrepared to kDone, of a kMessage
     Attempt attempt;
+    // Of a BEGIN and a RESUME: the attempt's secret, and the folder of the source's records. Of a
+    // WELCOME: the folder of the destination's.
+    FolderId folder{};
+    Secret secret{};
     std::string text = {};  // for the operator: why
     bool operator==(const Frame&) const = default;
 };
@@ -51,6 +56,10 @@ class Link {
     // A failure means that the link is lost: there is nothing to do with it but to let go of it.
     vmm::Result<void> send(const Frame& frame);
     vmm::Result<Frame> receive();
+    // Without waiting; none: not all of it has come yet.
+    vmm::Result<std::optional<Frame>> receive_at_once();
+    // On a link that is being given up: nobody waits for its being taken.
+    void send_at_once(const Frame& frame);
 
     // From now on nothing is waited for while `fd` is readable (-1: as before). What can be said or
     // heard at once still is.
@@ -70,9 +79,12 @@ class Link {
   private:
     vmm::Result<void> wait(short event) const;
     vmm::Result<void> read_exactly(std::span<std::byte> to);
+    vmm::Result<std::size_t> length_of(std::span<const std::byte> head) const;
+    vmm::Result<Frame> frame_of(std::span<const std::byte> bytes) const;
 
     vmm::Fd socket_;
     std::string peer_;
+    std::vector<std::byte> begun_;  // a frame
     std::chrono::milliseconds patience_;
     int heeded_ = -1;
 };

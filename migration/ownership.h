@@ -214,7 +214,7 @@ class Ownership {
 
     // Anything but a message.
     Step on(Event event);
-    // Hostile: from whoever has the peer's key.
+    // Hostile, though from the peer.
     Step on(const Message& message);
 
   private:

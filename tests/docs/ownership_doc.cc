@@ -46,8 +46,8 @@ after a new process, both sides say again where they are, and what was decided s
 - Two hosts that cannot reach each other after COMMIT: the guest stands still until they do, or until
   an operator who knows that the destination's process is dead decides otherwise. There is no
   witness, lease or fence that would know it for him.
-- A record that cannot be read, or a folder of records that was lost, replaced by an older one or
-  shared between hosts. A side that finds a record which it cannot read says nothing more.
+- A record that cannot be read, or a folder of records that was lost, replaced by an older one,
+  copied to another host or shared between hosts. A side that finds a record which it cannot read says nothing more.
 - A disk that takes the record, says so and does not have it after a power cut.
 - When the destination's disk can take neither OWN nor ABORTED (full, say), it gives the guest back
   all the same: its copy is discarded, and no OWN of its own is on the disk. Should OWN's write have
@@ -60,7 +60,9 @@ after a new process, both sides say again where they are, and what was decided s
 - does the actions of a step in their order, tells how each record or lock ended before anything
   else, and never answers before that. *Later* is the table's word for all that comes in between.
 - holds the lock of the records of its side (`migration/durable.h`): one process speaks for a side.
-- takes messages only from the peer whose key the record names, which is one host and one folder.
+- takes messages only from the peer with whom the attempt was begun: for the source, where the folder of
+  records has the id that came with the first WELCOME; for the destination, whoever has the attempt's
+  secret (docs/moving.md). Any other is a lost link, which says nothing of the guest.
 - begins to receive only on a connection that the source has made for that attempt, one that cannot be
   played again (TLS, or a socket of this host).
 - makes epochs grow: each attempt's is one more than the last of that guest, wherever it was. A guest

@@ -210,6 +210,7 @@ void depart(const Setup& setup) {
     while (auto told = hear(setup.control)) {
         Link link(std::move(told->link), "the other side", kPatience);
         now = &link;
+        if (driver && driver->is_untold() && told->word == Word::kLink) driver.reset();
         if (!driver) {
             const migration::Attempt attempt{.vm = setup.vm, .epoch = ++epoch};
             auto records = open_records(setup, Side::kSource, setup.vm, calls);
@@ -218,16 +219,13 @@ void depart(const Setup& setup) {
                 continue;
             }
             driver.emplace(
-                migration::Ownership::source(attempt), *std::move(records), "",
+                migration::Ownership::source(attempt), *std::move(records), migration::Peer{},
                 [&](Action action) -> std::optional<Event> {
                     if (action == Action::kStopGuest && setup.mistake != Mistake::kDoesNotStop) {
                         guest.stop();
                     }
                     if (action != Action::kSendRest) return std::nullopt;
-                    const auto sent = send_guest(*now, guest, driver->attempt(), plan);
-                    if (sent || now->has_something()) return std::nullopt;
-                    driver->set_why(sent.error().what);
-                    return Event::kFailed;
+                    return driver->rest_sent(send_guest(*now, guest, driver->attempt(), plan));
                 });
         }
         driver->depart(link, told->word == Word::kCancel);
@@ -243,11 +241,12 @@ void depart(const Setup& setup) {
             answer(setup.control, Outcome::kOpen);
             continue;
         }
-        driver.reset();
+        const bool is_untold = driver->is_untold();
+        if (!is_untold) driver.reset();
         plan = {};  // what was to go wrong has
         guest.run();
         const Link closed = std::move(link);
-        answer(setup.control, Outcome::kKept);
+        answer(setup.control, is_untold ? Outcome::kUntold : Outcome::kKept);
     }
 }
 
@@ -261,7 +260,8 @@ void hand_over(const Setup& setup) {
     Driver driver(
         migration::Ownership::restarted(
             Side::kSource, *before ? (*before)->attempt : migration::Attempt{setup.vm, 0}),
-        *std::move(records), "", [](Action) -> std::optional<Event> { return std::nullopt; });
+        *std::move(records), *before ? (*before)->peer : migration::Peer{},
+        [](Action) -> std::optional<Event> { return std::nullopt; });
     driver.look_at_record();
     for (;;) {
         const bool over = migration::is_settled(driver.state());
@@ -326,21 +326,29 @@ void receive(const Setup& setup) {
         const auto greeting = link.receive();
         if (!greeting) continue;
         if (greeting->kind == Frame::Kind::kResume) {
-            static_cast<void>(migration::answer_from_records(link, greeting->attempt, records));
+            static_cast<void>(migration::answer_from_records(link, *greeting, records));
             continue;
         }
         if (greeting->kind != Frame::Kind::kBegin) {
             static_cast<void>(migration::refuse(link, greeting->attempt, "not like this"));
             continue;
         }
-        const auto arrival = migration::Arrival::begin(
-            std::make_unique<LinksOfControl>(setup.control), std::move(link), *greeting, records);
-        if (!arrival) std::_Exit(5);
-        Guest guest(*setup.page, Side::kDestination);
-        if (!take_guest(setup, **arrival, guest)) std::_Exit(5);
-        guest.run();
+        migration::Arrival::Successor next{std::make_unique<LinksOfControl>(setup.control),
+                                           std::move(link), *greeting};
         for (;;) {
-            ::pause();  // until whoever began all this has seen enough
+            auto arrival = migration::Arrival::begin(std::move(next.further), std::move(next.link),
+                                                     next.greeting, records);
+            if (!arrival) std::_Exit(5);
+            Guest guest(*setup.page, Side::kDestination);
+            if (take_guest(setup, **arrival, guest)) {
+                guest.run();
+                for (;;) {
+                    ::pause();  // until whoever began all this has seen enough
+                }
+            }
+            auto successor = (*arrival)->take_successor();
+            if (!successor) std::_Exit(5);
+            next = *std::move(successor);
         }
     }
 }

@@ -65,6 +65,7 @@ enum class Word : char { kLink = 'L', kCancel = 'C' };
 enum class Outcome : char {
     kGone = 'g',
     kKept = 'k',
+    kUntold = 'u',  // likewise, but the destination may wait for it
     kOpen = 'o',
     kNothing = 'n',    // a new process: there is nothing to do
     kHandsOver = 'h',  // a new process: there is

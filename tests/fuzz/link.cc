@@ -107,7 +107,7 @@ struct Disk {
 void as_source(Input& in) {
     Disk disk(in, Side::kSource);
     bool runs = true, given_up = false;
-    Driver driver(Ownership::source(kAttempt), disk.records(), "", [&](Action action) {
+    Driver driver(Ownership::source(kAttempt), disk.records(), Peer{}, [&](Action action) {
         std::optional<Event> outcome;
         switch (action) {
             case Action::kStopGuest: runs = false; break;
@@ -195,7 +195,8 @@ void as_records(Input& in) {
     const auto open = [&](const VmId&) -> vmm::Result<Records> { return disk.records(); };
     Ends ends = ends_with(script_of(in));
     Link link(std::move(ends.ours), "peer");
-    static_cast<void>(answer_from_records(link, kAttempt, open));
+    static_cast<void>(
+        answer_from_records(link, Frame{.kind = Frame::Kind::kResume, .attempt = kAttempt}, open));
     FUZZ_CHECK(disk.state() != RecordState::kOwn);
 }
 

@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -271,10 +272,28 @@ struct Attempt {
     const config::MigrateRequest& request;
     int signals = -1;
     bool interrupted = false;
+    bool is_over = false;          // here, and the other side is to hear it
+    int deadline = -1;             // for that: readable when there is no more time
     bool is_process_gone = false;  // the guest's here
     std::uint64_t sent = 0;
     std::string how_lost = {};  // the last link, if more is known of it than that it was
 };
+
+// None: then there is no such time to wait for.
+Fd readable_in(int seconds) {
+    const itimerspec when{.it_interval = {}, .it_value = {.tv_sec = seconds, .tv_nsec = 0}};
+    Fd timer(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
+    if (timer && ::timerfd_settime(timer.get(), 0, &when, nullptr) != 0) timer.reset();
+    return timer;
+}
+
+// The guest's process hears the link's end, and what it says of that still gets through.
+void carry_last_word(Relay& relay) {
+    const Fd timer = readable_in(1);
+    if (!timer) return;
+    relay.end_to_a();
+    relay.carry({timer.get()}, 0, {});
+}
 
 // What the guest's process answers after it had this link.
 Result<ordered_json> over_one_link(Attempt& attempt, Progress& progress) {
@@ -287,9 +306,9 @@ Result<ordered_json> over_one_link(Attempt& attempt, Progress& progress) {
     auto folder = TRY(links_folder());
     auto endpoint = TRY(control::Endpoint::claim(std::move(folder), link));
     const Fd listener = endpoint.take_listener();
-    ordered_json parameters = {{"link", link}, {"cancel", attempt.interrupted}};
-    if (request.cooperative) parameters["cooperative"] = true;
-    if (request.timeout_s) parameters["timeout"] = *request.timeout_s;
+    ordered_json parameters = {{"link", link}, {"cancel", attempt.interrupted || attempt.is_over}};
+    if (request.cooperative && !attempt.is_over) parameters["cooperative"] = true;
+    if (request.timeout_s && !attempt.is_over) parameters["timeout"] = *request.timeout_s;
     Asking asking(std::move(guest), parameters);
     auto inside = accept_guest(listener.get(), asking.fd(), attempt.signals);
     if (inside && !*inside && take_signal(attempt.signals)) {
@@ -304,11 +323,11 @@ Result<ordered_json> over_one_link(Attempt& attempt, Progress& progress) {
                                          {.in = other.take_socket(), .out = Fd()}));
         std::function<void()> tick;
         if (progress.wanted()) tick = [&] { progress.show(attempt.sent + relay.from_a()); };
-        why = relay.carry({attempt.signals}, 1000, tick);
+        why = relay.carry({attempt.signals, attempt.deadline}, 1000, tick);
         attempt.sent += relay.from_a();
-        if (why == Relay::Why::kWoken) {
-            take_signal(attempt.signals);
+        if (why == Relay::Why::kWoken && take_signal(attempt.signals)) {
             attempt.interrupted = true;
+            carry_last_word(relay);
         }
     }
     if (why == Relay::Why::kBGone) attempt.how_lost = other.how_lost();
@@ -320,6 +339,28 @@ bool pause_before_next(int signals, int tries) {
     const int ms = std::min(100 << std::min(tries, 5), 2000);
     pollfd one{.fd = signals, .events = POLLIN, .revents = 0};
     return ::poll(&one, 1, ms) == 1;
+}
+
+// A destination that has all of a guest waits for its source's word, in the way of the next
+// attempt. That would set it aside, too: it is not much that is lost when nobody can be told.
+void tell_other_side(Attempt attempt, Progress& progress) {
+    if (attempt.request.to.kind == Address::Kind::kFd) return;  // there is one link only
+    const Fd deadline = readable_in(3);
+    if (!deadline) return;
+    attempt.is_over = true;
+    attempt.interrupted = false;
+    attempt.deadline = deadline.get();
+    pollfd late{.fd = deadline.get(), .events = POLLIN, .revents = 0};
+    for (int i = 0; !attempt.interrupted && ::poll(&late, 1, 0) == 0; ++i) {
+        const auto answer = over_one_link(attempt, progress);
+        if (answer && answer->value("told", true)) return;
+        // Where nobody listens any more nobody waits.
+        if (!answer && answer.error().fault == Fault::kUser) return;
+        if (pause_before_next(attempt.signals, i)) {
+            take_signal(attempt.signals);
+            return;
+        }
+    }
 }
 
 std::string millis(std::uint64_t ns) {
@@ -374,6 +415,7 @@ Result<void> migrate_guest(const config::MigrateRequest& request) {
             }
             if (outcome == "kept") {
                 progress.clear();
+                if (!answer->value("told", true)) tell_other_side(attempt, progress);
                 if (attempt.interrupted) return host_error("not moved, as asked: it is here");
                 return host_error("not moved, it is here: " + why);
             }

@@ -229,23 +229,41 @@ Result<migration::Records> records_of(const migration::VmId& vm) {
 
 // ---- about a move that another process has, or had, in hand -------------------------------------
 
-Result<void> answer_for_another(Link& link, const Frame& greeting) {
-    const migration::Attempt& attempt = greeting.attempt;
+// Whether there is such a process: then it has had this link, as if it had come to it.
+Result<bool> hand_on(Link& link, const Frame& greeting) {
     const auto folder = TRY(arrivals_folder());
-    if (auto process = TRY(folder.connect(arrival_name(attempt.vm)))) {
-        // It has this link as if it had come to it.
-        Relay relay =
-            TRY(Relay::between({.in = Fd(::fcntl(link.fd(), F_DUPFD_CLOEXEC, 3)), .out = Fd()},
-                               {.in = *std::move(process), .out = Fd()}));
-        const auto bytes = migration::encode(greeting);
-        relay.begin_with(bytes);
-        relay.carry({}, 0, {});
-        return {};
-    }
-    return migration::answer_from_records(link, attempt, records_of);
+    auto process = TRY(folder.connect(arrival_name(greeting.attempt.vm)));
+    if (!process) return false;
+    Relay relay =
+        TRY(Relay::between({.in = Fd(::fcntl(link.fd(), F_DUPFD_CLOEXEC, 3)), .out = Fd()},
+                           {.in = *std::move(process), .out = Fd()}));
+    const auto bytes = migration::encode(greeting);
+    relay.begin_with(bytes);
+    relay.carry({}, 0, {});
+    return true;
 }
 
 // ---- the verb -----------------------------------------------------------------------------------
+
+Result<ExitStatus> take_guest(const config::ReceiveRequest& request, migration::Arrival& arrival);
+
+// The guest of this attempt, or of one that comes after it while it waits for its source.
+Result<ExitStatus> take_attempts(const config::ReceiveRequest& request, Door door, Link link,
+                                 const Frame& greeting) {
+    auto more = std::make_unique<Door>(std::move(door));
+    more->await(greeting.attempt.vm);
+    migration::Arrival::Successor next{std::move(more), std::move(link), greeting};
+    for (;;) {
+        auto arrival = TRY(migration::Arrival::begin(std::move(next.further), std::move(next.link),
+                                                     next.greeting, records_of));
+        auto taken = take_guest(request, *arrival);
+        auto successor = arrival->take_successor();
+        if (!successor) return taken;
+        arrival.reset();
+        log_info("receive", "begun anew");
+        next = *std::move(successor);
+    }
+}
 
 Result<ExitStatus> take_guest(const config::ReceiveRequest& request, migration::Arrival& arrival) {
     const Fd signals = TRY(take_signals());
@@ -281,20 +299,20 @@ Result<ExitStatus> receive_guest(const config::ReceiveRequest& request, Door doo
         Link link(*std::move(socket), door.name());
         const auto greeting = link.receive();
         Result<void> done;
+        const bool resumes = greeting && greeting->kind == Frame::Kind::kResume;
+        const bool begins = greeting && greeting->kind == Frame::Kind::kBegin;
+        const auto handed_on = resumes || begins ? hand_on(link, *greeting) : Result<bool>(false);
         if (!greeting) {
             done = Failure{greeting.error()};
-        } else if (greeting->kind == Frame::Kind::kResume) {
-            done = answer_for_another(link, *greeting);
-        } else if (greeting->kind != Frame::Kind::kBegin) {
+        } else if (!handed_on) {
+            done = Failure{handed_on.error()};
+        } else if (*handed_on) {
+        } else if (resumes) {
+            done = migration::answer_from_records(link, *greeting, records_of);
+        } else if (!begins) {
             done = migration::refuse(link, greeting->attempt, "a move does not begin like this");
         } else {
-            const migration::VmId vm = greeting->attempt.vm;
-            auto more = std::make_unique<Door>(std::move(door));
-            Door& ours = *more;
-            const auto arrival = TRY(
-                migration::Arrival::begin(std::move(more), std::move(link), *greeting, records_of));
-            ours.await(vm);
-            return take_guest(request, *arrival);
+            return take_attempts(request, std::move(door), std::move(link), *greeting);
         }
         if (!done && last) return Failure{done.error()};
         if (!done) log_warn("receive", "%s", done.error().what.c_str());

@@ -7,6 +7,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <sys/socket.h>
+
 namespace vmm::cli {
 namespace {
 
@@ -44,6 +46,13 @@ void Relay::begin_with(std::span<const std::byte> bytes) {
     Direction& out = directions_[0];
     const ssize_t n = ::write(out.pipe_in.get(), bytes.data(), bytes.size());
     if (n > 0) out.taken = static_cast<std::size_t>(n);
+}
+
+void Relay::end_to_a() {
+    Direction& back = directions_[1];
+    ::shutdown(back.to, SHUT_WR);
+    nothing_ = Fd(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+    back.to = nothing_.get();
 }
 
 void Relay::move(Direction& d, bool can_read, bool can_write) {

@@ -25,6 +25,9 @@ class Relay {
     // What `b` gets first, as if `a` had said it: no more than a pipe takes, 64 KiB.
     void begin_with(std::span<const std::byte> bytes);
 
+    // `a`, a socket, hears the end, as if `b` had nothing more to say; it may still speak itself.
+    void end_to_a();
+
     std::uint64_t from_a() const { return directions_[0].carried; }
     // Carries for as long as both are there; ends when `a` has closed and all that it said has been
     // passed on, when `b` is gone, or when one of `wake` is readable; every `tick_ms` it calls
@@ -45,6 +48,7 @@ class Relay {
     static void move(Direction& direction, bool can_read, bool can_write);
 
     RelayEnd a_, b_;
+    Fd nothing_;  // where what nobody hears goes
     Direction directions_[2];
 };
 

@@ -246,7 +246,7 @@ std::optional<Response> Steering::respond(const control::Request& request, contr
             }
         }
         if (under_way_ && !route.always) {
-            return refusal(409, under_way_->kind == UnderWay::Kind::kMove ? kIsMoved : kIsSaved);
+            return refusal(409, under_way_->kind == UnderWay::Kind::kSave ? kIsSaved : kIsMoved);
         }
         return (this->*route.act)(parameters, ticket);
     }
@@ -258,7 +258,7 @@ std::optional<Response> Steering::respond(const control::Request& request, contr
 
 Response Steering::describe() const {
     const bool saving = under_way_ && under_way_->kind == UnderWay::Kind::kSave;
-    const bool moving = is_open() || (under_way_ && !saving);
+    const bool moving = is_open() || (under_way_ && under_way_->kind == UnderWay::Kind::kMove);
     ordered_json vm = {{"name", facts_.name},
                        {"uuid", facts_.uuid},
                        {"domid", facts_.domid},
@@ -484,10 +484,10 @@ std::optional<Response> Steering::migrate(const Parameters& parameters, control:
     }
     if (machine_.stopping()) return refusal(409, "the guest has ended");
     if (waiting_) return asked_already();
-    if (cancel && !is_open()) return refusal(409, "the guest is not being moved");
+    if (cancel && !is_open() && !is_untold_) return refusal(409, "the guest is not being moved");
     const Cooperation cooperation = cooperation_in(parameters);
     if (cooperation.refused) return *cooperation.refused;
-    if (cooperation.patience && !is_open()) {
+    if (cooperation.patience && !is_open() && !cancel) {
         return ask_guest({.ticket = ticket,
                           .word = "suspend",
                           .patience = *cooperation.patience,
@@ -502,24 +502,28 @@ std::optional<Response> Steering::migrate(const Parameters& parameters, control:
 
 void Steering::begin_move(const std::string& link, bool cancel, control::Ticket ticket) {
     const Before before = before_move_.value_or(machine_.paused() ? Before::kPaused : Before::kRan);
+    // Of a move that is over here: the guest has nothing to do with it.
+    const bool only_tells = cancel && !is_open();
     const auto report = std::make_shared<Result<MoveReport>>(MoveReport{});
-    under_way_ = UnderWay{.kind = UnderWay::Kind::kMove,
-                          .ticket = ticket,
-                          .conclude = [=, this] { return conclude_move(*report, before); },
-                          .destroyers = {}};
+    under_way_ =
+        UnderWay{.kind = only_tells ? UnderWay::Kind::kTell : UnderWay::Kind::kMove,
+                 .ticket = ticket,
+                 .conclude = [=, this] { return conclude_move(*report, before, only_tells); },
+                 .destroyers = {}};
     task_.start([=, this] {
         *report = migrate_(link, cancel,
                            [this] { task_.on_control_thread([this] { stop_if_it_runs(); }); });
     });
 }
 
-Response Steering::conclude_move(const Result<MoveReport>& report, Before before) {
+Response Steering::conclude_move(const Result<MoveReport>& report, Before before, bool only_tells) {
     using Outcome = MoveReport::Outcome;
     if (!report) {
-        if (!is_open()) wake_suspended();
+        if (!is_open() && !only_tells) wake_suspended();
         return refusal(report.error().fault == Fault::kUser ? 400 : 500, report.error().what);
     }
     before_move_.reset();
+    is_untold_ = !report->told;
     if (report->outcome == Outcome::kKept) {
         if (machine_.stopping()) return refusal(409, "the guest has ended");
         if (end_wanted_) return refusal(409, "the guest was ended before it was moved");
@@ -530,6 +534,7 @@ Response Steering::conclude_move(const Result<MoveReport>& report, Before before
             machine_.stop({.kind = StopCause::Kind::kRequested});
             break;
         case Outcome::kKept:
+            if (only_tells) break;
             wake_suspended();
             if (before == Before::kRan && machine_.paused()) let_guest_go();
             break;
@@ -538,6 +543,7 @@ Response Steering::conclude_move(const Result<MoveReport>& report, Before before
     constexpr std::array<std::string_view, 3> kOutcomes{"gone", "kept", "open"};
     return answer_of({{"outcome", kOutcomes[static_cast<std::size_t>(report->outcome)]},
                       {"state", report->state},
+                      {"told", report->told},
                       {"why", report->why},
                       {"bytes", report->bytes},
                       {"blackout_ns", report->blackout.count()}});

@@ -50,6 +50,7 @@ struct MoveReport {
     };
     std::string state;  // of migration/ownership.h
     Outcome outcome = Outcome::kOpen;
+    bool told = true;                      // of kKept: the other side does not wait for it any more
     std::string why;                       // empty: nothing went wrong
     std::uint64_t bytes = 0;               // of the guest, sent
     std::chrono::nanoseconds blackout{0};  // so long it stood still by now
@@ -128,7 +129,7 @@ class Steering {
     static const Route kRoutes[];
     // What the task does.
     struct UnderWay {
-        enum class Kind { kSave, kMove };
+        enum class Kind { kSave, kMove, kTell };
         Kind kind = Kind::kSave;
         control::Ticket ticket = 0;
         std::function<control::Response()> conclude;  // when it is over
@@ -152,7 +153,8 @@ class Steering {
     control::Response conclude_save(const Result<SaveReport>& report, const std::string& file,
                                     AfterSave after, bool was_paused);
     void begin_move(const std::string& link, bool cancel, control::Ticket ticket);
-    control::Response conclude_move(const Result<MoveReport>& report, Before before);
+    control::Response conclude_move(const Result<MoveReport>& report, Before before,
+                                    bool only_tells);
     void conclude(ControlPoint& point);
     void refuse_if_promised(ControlPoint& point);
     control::Response destroy_now();
@@ -181,6 +183,7 @@ class Steering {
     bool moved_ = false;
     // Of a move of which it is not known yet how it ended.
     std::optional<Before> before_move_;
+    bool is_untold_ = false;  // of one that ended here, MoveReport::told
 };
 
 }  // namespace vmm::cli

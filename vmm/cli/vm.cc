@@ -706,7 +706,7 @@ Result<void> VmImpl::begin_to_move() {
     auto records = TRY(migration::Records::open(folder, migration::Side::kSource, id_));
     departure_.emplace();
     departure_->driver = std::make_unique<migration::Driver>(
-        migration::Ownership::source(attempt), std::move(records), "",
+        migration::Ownership::source(attempt), std::move(records), migration::Peer{},
         [this](migration::Action action) { return act_on_move(action); }, config_.name);
     departure_->driver->watch([this](migration::State state) { departure_->task->enter(state); });
     return {};
@@ -719,14 +719,7 @@ std::optional<migration::Event> VmImpl::act_on_move(migration::Action action) {
             departure_->stop();
             departure_->stopped = std::chrono::steady_clock::now();
             break;
-        case Action::kSendRest:
-            if (const auto sent = send_rest(); !sent) {
-                // It may have stopped reading because it has something to say.
-                if (departure_->link->has_something()) break;
-                departure_->driver->set_why(sent.error().what);
-                return migration::Event::kFailed;
-            }
-            break;
+        case Action::kSendRest: return departure_->driver->rest_sent(send_rest());
         case Action::kRunGuest: wake_backends(); break;
         // The process, all that is left of it, ends.
         default: break;
@@ -748,6 +741,8 @@ Result<MoveReport> VmImpl::migrate(const std::string& name, bool cancel,
                                    const std::function<void()>& stop, LongTask& task) {
     migration::Link link(TRY(connect_to_link(name)), "the other side");
     link.heed(task.told_fd());
+    // One that is over here is begun anew, if the other side is not to be told of it.
+    if (departure_ && departure_->driver->is_untold() && !cancel) departure_.reset();
     if (!departure_) TRY(begin_to_move());
     departure_->stop = stop;
     departure_->link = &link;
@@ -762,12 +757,13 @@ Result<MoveReport> VmImpl::migrate(const std::string& name, bool cancel,
         .outcome = driver.state() == migration::State::kGone   ? MoveReport::Outcome::kGone
                    : driver.state() == migration::State::kKept ? MoveReport::Outcome::kKept
                                                                : MoveReport::Outcome::kOpen,
+        .told = !driver.is_untold(),
         .why = driver.why(),
         .bytes = departure_->bytes,
         .blackout = departure_->bytes == 0
                         ? std::chrono::nanoseconds{0}
                         : std::chrono::duration_cast<std::chrono::nanoseconds>(stood)};
-    if (report.outcome != MoveReport::Outcome::kOpen) departure_.reset();
+    if (report.outcome != MoveReport::Outcome::kOpen && report.told) departure_.reset();
     return report;
 }
 

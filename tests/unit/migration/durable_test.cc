@@ -27,7 +27,7 @@ VmId vm(int mark) {
     return out;
 }
 Record record(RecordState state, std::uint64_t epoch, int of = 7) {
-    return {{vm(of), epoch}, state, "tls:SHA256:0123456789abcdef"};
+    return {{vm(of), epoch}, state, {vm(31), vm(32)}};
 }
 
 TEST(Record, ComesBack) {
@@ -40,7 +40,7 @@ TEST(Record, ComesBack) {
             EXPECT_EQ(*back, one);
         }
     }
-    EXPECT_TRUE(decode_record(encode({{vm(1), 2}, RecordState::kOwn, ""})));
+    EXPECT_TRUE(decode_record(encode({{vm(1), 2}, RecordState::kOwn, {}})));
 }
 
 TEST(Record, NothingElseIsTakenForOne) {
@@ -167,8 +167,7 @@ TEST_P(Durable, AnErasedRecordDoesNotComeBack) {
 
 TEST_P(Durable, OnlyRecordsOfItsOwn) {
     Disk one = disk();
-    for (const Record& other : {record(RecordState::kCommit, 2), record(RecordState::kOwn, 2, 8),
-                                Record{{vm(7), 2}, RecordState::kOwn, std::string(4097, 'x')}}) {
+    for (const Record& other : {record(RecordState::kCommit, 2), record(RecordState::kOwn, 2, 8)}) {
         EXPECT_EQ(one.records.write(other).event, Event::kNotWritten);
         EXPECT_EQ(one.in(one.disk.image()), before(one));
     }
@@ -218,12 +217,38 @@ TEST_F(DurableFiles, OneProcessSpeaksForASide) {
     EXPECT_FALSE(Records::open(folder_ + "/none", Side::kSource, vm(7)));
 }
 
+TEST_F(DurableFiles, AFolderHasAnIdThatStays) {
+    const auto id = [&] {
+        const auto records = Records::open(folder_, Side::kSource, vm(7));
+        EXPECT_TRUE(records) << records.error().what;
+        return records ? records->folder_id() : FolderId{};
+    };
+    const FolderId first = id();
+    EXPECT_NE(first, FolderId{});
+    EXPECT_EQ(id(), first);
+    std::filesystem::create_directory(folder_ + "/another");
+    const auto another = Records::open(folder_ + "/another", Side::kSource, vm(7));
+    ASSERT_TRUE(another) << another.error().what;
+    EXPECT_NE(another->folder_id(), first);
+    // A side that does not know who it is says nothing.
+    std::ifstream in(folder_ + "/id");
+    const std::string text{std::istreambuf_iterator<char>(in), {}};
+    ASSERT_EQ(text.size(), 33u);
+    for (const std::string& bad : {std::string(), text.substr(1), text + "0", "g" + text.substr(1),
+                                   text.substr(0, 32) + "0", std::string(32, '0') + "\n"}) {
+        put(folder_ + "/id", std::as_bytes(std::span(bad)));
+        const auto records = Records::open(folder_, Side::kSource, vm(7));
+        ASSERT_FALSE(records) << bad;
+        EXPECT_EQ(records.error().what, folder_ + "/id: it is damaged");
+    }
+}
+
 // A lock without a record is nothing that anybody would miss.
 TEST_F(DurableFiles, NoLockIsLeftWithoutARecord) {
     const auto files = [this] {
         std::size_t count = 0;
-        for ([[maybe_unused]] const auto& file : std::filesystem::directory_iterator(folder_)) {
-            ++count;
+        for (const auto& file : std::filesystem::directory_iterator(folder_)) {
+            count += file.path().filename() != "id";
         }
         return count;
     };
@@ -261,6 +286,7 @@ TEST_F(DurableFiles, ALockThatIsTakenAwayIsNobodys) {
         thread.join();
     }
     EXPECT_EQ(most, 1);
+    std::filesystem::remove(folder_ + "/id");
     EXPECT_TRUE(std::filesystem::is_empty(folder_));
 }
 

@@ -9,6 +9,8 @@
 //   - a record's write succeeds, fails for certain, or fails with the record there or not there; an
 //     erased record may come back; a new process may find its record unreadable;
 //   - copying, loading and locking fail; operators press Ctrl-C on both sides, at any time;
+//   - whoever dials comes to a host that never had the guest, and strangers dial the destination: a
+//     rule of whoever drives the sides, which they must heed (docs/ownership.md);
 //   - when an attempt ends at the source, another may begin while messages of the first still come.
 #pragma once
 
@@ -30,11 +32,16 @@ using migration::State;
 using migration::Table;
 using migration::Verdict;
 
+// Whose messages are taken: the peer's, as it must be; also those of a destination that never had
+// the guest; also those of somebody who asks the destination.
+enum class Hears { kPeer, kWrongDestination, kStranger };
+
 struct Bounds {
     unsigned attempts = 1;
     bool kills = true;
     bool losses = true;
     bool disk_failures = true;
+    Hears hears = Hears::kPeer;
     // What a state says of the guest is so, and nothing illegal happens.
     bool strict = true;
 };
@@ -464,12 +471,41 @@ class Search {
             (at_source ? next.source : next.destination).link = kUp;
             step(next, at_source, Event::kLinkUp, "link up", true);
         }
+        if (side.link == kDown && at_source) ask_elsewhere(w);
+        if (side.link == kDown && !at_source && bounds_.hears == Hears::kStranger) {
+            step(w, false, migration::Message{Event::kCommit, {{}, side.epoch}},
+                 "a stranger's COMMIT", false);
+        }
         if (side.state == State::kMoving) step(w, at_source, Event::kReady, "ready", true);
         if (side.state == State::kLocking) step(w, at_source, Event::kLocked, "locked", true);
         World next = w;
         next.something_else = true;
         step(next, at_source, Event::kCancel, "cancel", false);
         step(next, at_source, Event::kFailed, "failed", false);
+    }
+
+    // The source's question comes to a process that has neither guest nor record of it, and so does
+    // the answer to the source.
+    void ask_elsewhere(const World& w) {
+        if (bounds_.hears != Hears::kWrongDestination) {
+            step(w, true, Event::kLinkLost, "asked elsewhere", false);
+            return;
+        }
+        Ownership wrong(State::kEmpty, {{}, w.source.epoch}, table_);
+        Ownership source = ownership(w.source);
+        const auto asked = source.on(Event::kLinkUp);
+        for (const Action action : asked.actions) {
+            const auto message = message_of(action);
+            if (!message) continue;
+            wrong.on(migration::Message{*message, asked.attempt});
+            const auto answered = wrong.on(Event::kWritten);
+            for (const Action answer : answered.actions) {
+                if (const auto said = message_of(answer)) {
+                    step(w, true, migration::Message{*said, answered.attempt}, "told elsewhere",
+                         false);
+                }
+            }
+        }
     }
 
     void kill(const World& w, bool at_source) {

@@ -205,6 +205,17 @@ const Mistake kMistakes[] = {
      kWaits},
 };
 
+// What the rule is good for that messages are taken from the peer only.
+TEST(OwnershipModel, WhoeverHearsOthersIsFound) {
+    for (const Hears hears : {Hears::kWrongDestination, Hears::kStranger}) {
+        Bounds bounds = kLink;
+        bounds.hears = hears;
+        const Report report = Search(migration::ownership_table(), bounds).run();
+        EXPECT_EQ(report.broken.find(kBoth), 0u)
+            << static_cast<int>(hears) << ": found instead: '" << report.broken << "'";
+    }
+}
+
 class OwnershipMistakes : public testing::TestWithParam<Mistake> {};
 INSTANTIATE_TEST_SUITE_P(All, OwnershipMistakes, testing::ValuesIn(kMistakes),
                          [](const auto& one) { return std::string(one.param.name); });
