@@ -2,11 +2,13 @@
 
 #include <cerrno>
 #include <chrono>
+#include <new>
 #include <poll.h>
 
 #include <sys/eventfd.h>
 
 #include "vmm/base/log.h"
+#include "vmm/base/thread.h"
 
 namespace migration {
 
@@ -184,7 +186,37 @@ bool Arrival::serve(int other) {
     return fds[3].revents == 0;
 }
 
+// When the guest is ours, and runs: whoever has not heard that may ask.
+void Arrival::serve_late() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return late_begins_ || over_; });
+    if (over_) return;
+    lock.unlock();
+    for (bool goes_on = true; goes_on && driver_->state() != State::kSettled;) {
+        try {
+            goes_on = serve(stop_.get());
+        } catch (const std::bad_alloc&) {
+            // The guest is not to end of it. Who is not answered asks again, over another link.
+            driver_->use(nullptr);
+            link_.reset();
+            callers_.clear();
+        }
+    }
+    if (driver_->state() == State::kSettled) {
+        // There is nothing more to say, and a program may wait for its end to do so, too. With the
+        // driver go the records and their lock.
+        driver_.reset();
+        link_.reset();
+        further_.reset();
+    }
+    lock.lock();
+    over_ = true;
+    changed_.notify_all();
+}
+
 Result<void> Arrival::take_over(int signals) {
+    // Now: from the moment that it is ours nothing may fail.
+    TRY(vmm::make_thread(late_, [this] { serve_late(); }));
     driver_->use(&*link_);
     driver_->on(Event::kComplete);
     while (!ours_) {
@@ -199,20 +231,11 @@ Result<void> Arrival::take_over(int signals) {
         }
     }
     heed(-1);  // from now on they are the guest's
-    late_ = std::thread([this] {
-        while (driver_->state() != State::kSettled && serve(stop_.get())) {
-        }
-        if (driver_->state() == State::kSettled) {
-            // There is nothing more to say, and a program may wait for its end to do so, too. With
-            // the driver go the records and their lock.
-            driver_.reset();
-            link_.reset();
-            further_.reset();
-        }
+    {
         const std::lock_guard lock(mutex_);
-        over_ = true;
-        changed_.notify_all();
-    });
+        late_begins_ = true;
+    }
+    changed_.notify_all();
     return {};
 }
 
@@ -227,6 +250,11 @@ void Arrival::settle() {
 
 void Arrival::end_late() {
     if (!late_.joinable()) return;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!late_begins_) over_ = true;
+    }
+    changed_.notify_all();
     ::eventfd_write(stop_.get(), 1);
     late_.join();
     driver_.reset();

@@ -78,6 +78,7 @@ class Arrival {
         : further_(std::move(further)), link_(std::move(link)) {}
     bool serve(int other);
     void end_late();
+    void serve_late();
     bool is_heard(Link& caller);
     void take_link(Link link, const Frame& greeting);
     bool is_superseded_by(const Frame& greeting) const;
@@ -95,6 +96,7 @@ class Arrival {
     std::thread late_;
     std::mutex mutex_;
     std::condition_variable changed_;
+    bool late_begins_ = false;
     bool over_ = false;
 };
 

@@ -1,5 +1,10 @@
 #include "migration/driver.h"
 
+#include <new>
+#include <string_view>
+
+#include <sys/socket.h>
+
 #include "vmm/base/log.h"
 
 namespace migration {
@@ -139,7 +144,8 @@ bool Driver::perform(const Step& step) {
             if (link_ != nullptr) lose_link(link_->peer() + ": it broke the protocol");
             return false;
     }
-    vmm::log_info("move", "now %s", std::string(name_of(state())).c_str());
+    const std::string_view name = name_of(state());
+    vmm::log_info("move", "now %.*s", static_cast<int>(name.size()), name.data());
     if (entered_) entered_(state());
     std::optional<Event> outcome;
     for (const Action action : step.actions) {
@@ -148,18 +154,22 @@ bool Driver::perform(const Step& step) {
     return !outcome || on(*outcome);
 }
 
+// What is not said, for want of memory too, must not stop what else is to be done: the guest may be
+// ours by now. That the link is lost is noticed by whoever waits for the answer, on both sides.
+void Driver::say(Event message, const Attempt& attempt) try {
+    if (link_ == nullptr) return;
+    const Frame frame{
+        .kind = Frame::Kind::kMessage, .message = message, .attempt = attempt, .text = why_};
+    if (is_losing_) return link_->send_at_once(frame);
+    const auto sent = link_->send(frame);
+    if (!sent) vmm::log_info("move", "%s", sent.error().what.c_str());
+} catch (const std::bad_alloc&) {
+    ::shutdown(link_->fd(), SHUT_RDWR);
+}
+
 std::optional<Event> Driver::carry_out(Action action, const Attempt& attempt) {
     if (const auto message = message_of(action)) {
-        if (link_ == nullptr) return std::nullopt;
-        const Frame frame{
-            .kind = Frame::Kind::kMessage, .message = *message, .attempt = attempt, .text = why_};
-        if (is_losing_) {
-            link_->send_at_once(frame);
-            return std::nullopt;
-        }
-        const auto sent = link_->send(frame);
-        // That it is lost is noticed by whoever waits for the answer.
-        if (!sent) vmm::log_info("move", "%s", sent.error().what.c_str());
+        say(*message, attempt);
         return std::nullopt;
     }
     if (const auto record = record_of(action)) {

@@ -65,6 +65,7 @@ class Driver {
     bool greet(Link& link, bool cancel);
     bool end_early();
     void lose_link(const std::string& why);
+    void say(Event message, const Attempt& attempt);
     std::optional<Event> carry_out(Action action, const Attempt& attempt);
 
     Ownership ownership_;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
+#include <new>
 #include <string_view>
 #include <unistd.h>
 #include <utility>
@@ -314,7 +315,13 @@ Records::Outcome Records::write(const Record& record) const {
         return {Event::kNotWritten, {vmm::Fault::kInternal, path_ + ": not a record of its own"}};
     }
     Watch watch(*calls_);
-    const auto written = write_file(path_, encode(record), watch);
+    const auto written = [&]() -> Result<void> {
+        try {
+            return write_file(path_, encode(record), watch);
+        } catch (const std::bad_alloc&) {
+            return vmm::host_error("out of memory");  // short: takes none itself
+        }
+    }();
     if (written) return {};
     return {watch.renamed ? Event::kMaybeWritten : Event::kNotWritten, written.error()};
 }

@@ -190,6 +190,9 @@ class Process {
         if (by_itself) return;
         killed_ = true;
         const auto left = record();
+        if (WIFEXITED(status) && left && left->state == RecordState::kOwn) {
+            page_.complain("its owner ended for want of memory");
+        }
         died_with_ |= 1u << (left ? static_cast<int>(left->state) : 0);
     }
 
