@@ -12,6 +12,8 @@
 //   --guests     the images (default: the folder guests beside the folder of this program)
 //   --transport  portable, kvm-xen or all (the default): on which it runs, in turn
 //   --only       those runs whose name has this in it
+//   --again      so many runs that go wrong are made once more: the CPUs of tests/lab fail now and
+//                then (default 0)
 //   --brief      a quarter of the stops and of the parked tasks, for a slow host
 //   --jobs       how many processes at once (default: a processor's each)
 //
@@ -57,6 +59,7 @@ struct Options {
     std::vector<TransportChoice> transports;
     std::string only;
     bool brief = false;
+    unsigned again = 0;
     unsigned jobs = 1;
     bool longer = false;
 };
@@ -66,14 +69,38 @@ std::string g_folder;  // for files, in memory
 // Counted over all processes.
 struct Counts {
     std::atomic<std::uint64_t> points{0}, restores{0}, differences{0}, runs{0};
+    std::atomic<unsigned> again{0};
 };
 Counts* g_counts = nullptr;
+// Of the run that this process makes.
+struct Here {
+    std::uint64_t differences = 0, runs = 0;
+};
+Here g_here;
 
 void differs(const std::string& where, const std::string& what) {
     constexpr std::uint64_t kShown = 30;
+    ++g_here.differences;
     if (++g_counts->differences <= kShown) {
         std::printf("differs: %s: %s\n", where.c_str(), what.c_str());
     }
+}
+
+void came_to_an_end() {
+    ++g_here.runs;
+    ++g_counts->runs;
+}
+
+// Whether a run that went wrong may be made once more: then it does not count.
+bool once_more(std::size_t run) {
+    for (unsigned so_far = g_counts->again; so_far < g_options.again;) {
+        if (!g_counts->again.compare_exchange_weak(so_far, so_far + 1)) continue;
+        std::printf("again: run %zu\n", run);
+        g_counts->differences -= g_here.differences;
+        g_counts->runs -= g_here.runs;
+        return true;
+    }
+    return false;
 }
 
 // ---- what is swept ------------------------------------------------------------------------------
@@ -375,7 +402,7 @@ void sweep_one(const Sweep& sweep) {
         life = std::make_unique<Life>(file("before"), defaults);
         ++g_counts->restores;
     }
-    ++g_counts->runs;
+    came_to_an_end();
 }
 
 std::vector<Sweep> all_sweeps() {
@@ -472,7 +499,7 @@ void park_one(const Parking& parking) {
         life = std::make_unique<Life>(file("before"), defaults);
         ++g_counts->restores;
     }
-    ++g_counts->runs;
+    came_to_an_end();
 }
 
 std::vector<Parking> all_parkings() {
@@ -510,10 +537,14 @@ int in_processes(std::size_t count, const std::function<void(std::size_t)>& work
         if (pid == 0) {
             ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // whoever ends the test means these, too
             for (std::size_t i = shared->next++; i < count; i = shared->next++) {
-                try {
-                    work(i);
-                } catch (const std::exception& error) {
-                    differs("it came to no end", error.what());
+                for (bool first = true;; first = false) {
+                    g_here = {};
+                    try {
+                        work(i);
+                    } catch (const std::exception& error) {
+                        differs("it came to no end", error.what());
+                    }
+                    if (g_here.differences == 0 || !first || !once_more(i)) break;
                 }
                 std::fflush(stdout);
             }
@@ -711,7 +742,7 @@ void traffic_of(bool wide, unsigned cycles, unsigned seed) {
                     ? ""
                     : text.substr(tally + 2, text.find('\n', tally + 1) - tally - 2).c_str(),
                 fewest.c_str());
-    ++g_counts->runs;
+    came_to_an_end();
 }
 
 int traffic() {
@@ -767,6 +798,8 @@ int main_of(int argc, char** argv) {
             transport = value();
         } else if (word == "--only") {
             g_options.only = value();
+        } else if (word == "--again") {
+            g_options.again = static_cast<unsigned>(std::atoi(value().c_str()));
         } else if (word == "--brief") {
             g_options.brief = true;
         } else if (word == "--jobs") {
