@@ -301,13 +301,16 @@ Result<ordered_json> over_one_link(Attempt& attempt, Progress& progress) {
     auto connected = connect_to_guest(request.name);
     attempt.is_process_gone = !connected;
     Fd guest = TRY(std::move(connected));
-    Dialled other = TRY(dial(request, attempt.signals));
+    // One that is to suspend itself first may take longer than the other side waits for a greeting.
+    const bool suspends = request.cooperative && !attempt.is_over;
+    std::optional<Dialled> other;
+    if (!suspends) other.emplace(TRY(dial(request, attempt.signals)));
     const std::string link = request.name + "-" + std::to_string(::getpid());
     auto folder = TRY(links_folder());
     auto endpoint = TRY(control::Endpoint::claim(std::move(folder), link));
     const Fd listener = endpoint.take_listener();
     ordered_json parameters = {{"link", link}, {"cancel", attempt.interrupted || attempt.is_over}};
-    if (request.cooperative && !attempt.is_over) parameters["cooperative"] = true;
+    if (suspends) parameters["cooperative"] = true;
     if (request.timeout_s && !attempt.is_over) parameters["timeout"] = *request.timeout_s;
     Asking asking(std::move(guest), parameters);
     auto inside = accept_guest(listener.get(), asking.fd(), attempt.signals);
@@ -319,8 +322,9 @@ Result<ordered_json> over_one_link(Attempt& attempt, Progress& progress) {
     attempt.how_lost.clear();
     auto why = Relay::Why::kAClosed;
     if (inside && *inside) {
+        if (!other) other.emplace(TRY(dial(request, attempt.signals)));
         Relay relay = TRY(Relay::between({.in = *std::move(*inside), .out = Fd()},
-                                         {.in = other.take_socket(), .out = Fd()}));
+                                         {.in = other->take_socket(), .out = Fd()}));
         std::function<void()> tick;
         if (progress.wanted()) tick = [&] { progress.show(attempt.sent + relay.from_a()); };
         why = relay.carry({attempt.signals, attempt.deadline}, 1000, tick);
@@ -330,7 +334,7 @@ Result<ordered_json> over_one_link(Attempt& attempt, Progress& progress) {
             carry_last_word(relay);
         }
     }
-    if (why == Relay::Why::kBGone) attempt.how_lost = other.how_lost();
+    if (why == Relay::Why::kBGone) attempt.how_lost = other->how_lost();
     return asking.answer();
 }
 
