@@ -72,19 +72,28 @@ class Guest {
         return true;
     }
 
-    void run() {
+    // All that running needs, so that nothing of it can fail.
+    void stand_by() {
         if (thread_.joinable()) return;
-        stop_ = false;
         thread_ = std::thread([this] {
+            goes_.wait(false);
             while (!stop_) {
                 step();
                 std::this_thread::sleep_for(std::chrono::microseconds(20));
             }
         });
     }
+    void run() {
+        stand_by();
+        goes_ = true;
+        goes_.notify_one();
+    }
     void stop() {
         stop_ = true;
+        goes_ = true;
+        goes_.notify_one();
         if (thread_.joinable()) thread_.join();
+        stop_ = goes_ = false;
     }
 
   private:
@@ -121,7 +130,7 @@ class Guest {
     Page& page_;
     const Side side_;
     std::vector<std::uint64_t> words_;
-    std::atomic<bool> stop_{false};
+    std::atomic<bool> stop_{false}, goes_{false};
     std::thread thread_;
 };
 

@@ -310,6 +310,7 @@ Result<void> take_guest(const Setup& setup, migration::Arrival& arrival, Guest& 
             {{.gfn = 0, .pages = Guest::kPages, .fd = -1, .mapped = guest.memory().data()}}));
         if (!guest.is_whole()) setup.page->complain("what came is not what the guest had");
         if (setup.mistake == Mistake::kRunsUnowned) guest.run();
+        guest.stand_by();
         return arrival.take_over(setup.signals);
     }();
     if (!taken && arrival.is_receiving()) arrival.give_up(taken.error().what);
