@@ -36,18 +36,25 @@ vmm::Result<void> PortableTransport::set_up_transport() {
 bool PortableTransport::handle_exit(vmm::VcpuThread& thread, ExitReason reason) {
     PerVcpu& vcpu = per_vcpu(thread.index());
     switch (reason) {
-        case ExitReason::kPio: return handle_trap(vcpu);
+        case ExitReason::kPio:
+            // A window is told of when the guest runs through it. One that makes the same call
+            // again and again has exits of another kind only, on a KVM that interprets.
+            if (vcpu.upcall_at_window && thread.vcpu().ready_for_extint()) open_window(vcpu);
+            return handle_trap(vcpu);
         case ExitReason::kMsrWrite:
         case ExitReason::kMsrRead: handle_msr(vcpu); return true;
-        case ExitReason::kIrqWindow:
-            // Asked for again if there is still something to deliver.
-            thread.vcpu().request_interrupt_window(false);
-            close_lvt0(vcpu);
-            if (std::exchange(vcpu.upcall_at_window, false)) thread.request(vmm::kUpcallRequest);
-            thread.request(vmm::kExtintRequest);
-            return true;
+        case ExitReason::kIrqWindow: open_window(vcpu); return true;
         default: return false;
     }
+}
+
+// The guest takes interrupts.
+void PortableTransport::open_window(PerVcpu& vcpu) {
+    // Asked for again if there is still something to deliver.
+    vcpu.thread.vcpu().request_interrupt_window(false);
+    close_lvt0(vcpu);
+    if (std::exchange(vcpu.upcall_at_window, false)) vcpu.thread.request(vmm::kUpcallRequest);
+    vcpu.thread.request(vmm::kExtintRequest);
 }
 
 // ---- upcalls ------------------------------------------------------------------------------------
@@ -68,12 +75,7 @@ void PortableTransport::raise_callback(PerVcpu& vcpu, std::uint8_t vector) {
         }
         return;
     }
-    const auto lvt0 = kvm.lapic_register(kLvt0);
-    if (lvt0 && (*lvt0 & 0x10700) != kLvtExtintUnmasked) {
-        extra_[vcpu.thread.index()].guest_lvt0 = lvt0;
-        kvm.set_lapic_register(kLvt0, kLvtExtintUnmasked);
-        kvm.request_interrupt_window(true);
-    }
+    open_lvt0(vcpu);
     kvm.queue_extint(vector);
 }
 
@@ -83,6 +85,17 @@ void PortableTransport::raise_again(PerVcpu& vcpu, std::uint8_t vector) {
     auto& kvm = vcpu.thread.vcpu();
     if (kvm.interrupts_enabled()) return raise_callback(vcpu, vector);
     vcpu.upcall_at_window = true;
+    open_lvt0(vcpu);
+    kvm.request_interrupt_window(true);
+}
+
+// Through a masked LVT0 KVM delivers no queued vector, and tells of no interrupt window either.
+void PortableTransport::open_lvt0(PerVcpu& vcpu) {
+    auto& kvm = vcpu.thread.vcpu();
+    const auto lvt0 = kvm.lapic_register(kLvt0);
+    if (!lvt0 || (*lvt0 & 0x10700) == kLvtExtintUnmasked) return;
+    extra_[vcpu.thread.index()].guest_lvt0 = lvt0;
+    kvm.set_lapic_register(kLvt0, kLvtExtintUnmasked);
     kvm.request_interrupt_window(true);
 }
 

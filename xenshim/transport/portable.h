@@ -39,6 +39,8 @@ class PortableTransport final : public XenPlatform {
         std::optional<std::uint32_t> guest_lvt0;  // the guest's own, while ours is in its place
     };
 
+    void open_window(PerVcpu& vcpu);
+    void open_lvt0(PerVcpu& vcpu);
     void close_lvt0(PerVcpu& vcpu);
 
     std::vector<Extra> extra_;
