@@ -127,6 +127,8 @@ class Bench final : public vmm::PioDevice, public vmm::Platform {
     bool handle_exit(vmm::VcpuThread& vcpu, vmm::kvm::ExitReason reason) override {
         return platform().handle_exit(vcpu, reason);
     }
+    void stands(vmm::VcpuThread& vcpu) override { platform().stands(vcpu); }
+    void goes_on(vmm::VcpuThread& vcpu) override { platform().goes_on(vcpu); }
     void ap_started(vmm::VcpuThread& vcpu) override { platform().ap_started(vcpu); }
     void inspect(vmm::VcpuThread& vcpu) override { platform().inspect(vcpu); }
     void housekeeping() override { platform().housekeeping(); }

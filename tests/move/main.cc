@@ -130,6 +130,8 @@ class NoPlatform final : public vmm::Platform {
     void attend(vmm::VcpuThread&, std::uint32_t) override {}
     bool handle_exit(vmm::VcpuThread&, vmm::kvm::ExitReason) override { return false; }
     void ap_started(vmm::VcpuThread&) override {}
+    void stands(vmm::VcpuThread&) override {}
+    void goes_on(vmm::VcpuThread&) override {}
     void inspect(vmm::VcpuThread&) override {}
     void housekeeping() override {}
 };
@@ -249,10 +251,9 @@ class Carrier {
         checked(machine_->vcpu(0).vcpu().set_full_state(state));
     }
 
-    void begin(const Moved& moved, std::uint64_t stood_still_ns = 0) {
+    void begin(const Moved& moved) {
         copy_in(moved.ram);
-        const auto now = checked(
-            machine_->restore_clock(decoded<vmm::kvm::VmClockState>(moved.clock), stood_still_ns));
+        const auto now = checked(machine_->restore_clock(decoded<vmm::kvm::VmClockState>(moved.clock)));
         for (unsigned v = 0; v < machine_->vcpus(); ++v) {
             cpuids_.push_back(decoded<CpuidState>(moved.cpuids[v]));
             checked(machine_->vcpu(v).vcpu().set_cpuid(cpuids_.back().given()));

@@ -358,37 +358,33 @@ TEST(Refused, RegistersThatNoVcpuCanHave) {
 
 // ---- the clock ----------------------------------------------------------------------------------
 
-TEST(Clock, GoesOnFromWhereItWasAndByWhatItIsTold) {
+TEST(Clock, GoesOnFromWhereItWas) {
     constexpr std::uint64_t kSecond = 1'000'000'000;
-    for (const std::uint64_t stood_still : {std::uint64_t{0}, 7 * kSecond}) {
-        auto machine = vmm::Machine::create(kvm(), {.vcpus = 1, .own_pages = 1});
-        ASSERT_TRUE(machine);
-        const auto now =
-            (*machine)->restore_clock({.clock_ns = 1234 * kSecond, .realtime_ns = 5}, stood_still);
-        ASSERT_TRUE(now);
-        EXPECT_GE(now->clock_ns, 1234 * kSecond + stood_still);
-        EXPECT_LT(now->clock_ns, 1234 * kSecond + stood_still + kSecond);
-        EXPECT_GE((*machine)->system_time_ns(), now->clock_ns);
-        const auto later = (*machine)->read_clock();
-        ASSERT_TRUE(later);
-        EXPECT_GT(later->clock_ns, now->clock_ns);
-        EXPECT_GT(later->host_tsc, now->host_tsc);
-        EXPECT_GE(later->realtime_ns, now->realtime_ns);
-    }
+    auto machine = vmm::Machine::create(kvm(), {.vcpus = 1, .own_pages = 1});
+    ASSERT_TRUE(machine);
+    const auto now = (*machine)->restore_clock({.clock_ns = 1234 * kSecond, .realtime_ns = 5});
+    ASSERT_TRUE(now);
+    EXPECT_GE(now->clock_ns, 1234 * kSecond);
+    EXPECT_LT(now->clock_ns, 1235 * kSecond);
+    EXPECT_GE((*machine)->system_time_ns(), now->clock_ns);
+    const auto later = (*machine)->read_clock();
+    ASSERT_TRUE(later);
+    EXPECT_GT(later->clock_ns, now->clock_ns);
+    EXPECT_GT(later->host_tsc, now->host_tsc);
+    EXPECT_GE(later->realtime_ns, now->realtime_ns);
 }
 
 TEST(Clock, RefusesATimeThatNoGuestReaches) {
     auto machine = vmm::Machine::create(kvm(), {.vcpus = 1, .own_pages = 1});
     ASSERT_TRUE(machine);
-    EXPECT_FALSE((*machine)->restore_clock({.clock_ns = ~std::uint64_t{0}}, 0));
-    EXPECT_FALSE((*machine)->restore_clock({}, ~std::uint64_t{0}));
-    EXPECT_TRUE((*machine)->restore_clock({}, 0));
+    EXPECT_FALSE((*machine)->restore_clock({.clock_ns = ~std::uint64_t{0}}));
+    EXPECT_TRUE((*machine)->restore_clock({}));
 }
 
 // The TSCs of a VM's vCPUs, which agreed to the tick, agree again; and they have gone on as far as
-// the clock has.
+// the clock has since they were read.
 TEST(Clock, TheTscsOfAllVcpusGoOnWithIt) {
-    constexpr std::uint64_t kStoodStill = 3'000'000'000;
+    constexpr std::uint64_t kSince = 3'000'000'000;
     auto made = vmm::Machine::create(kvm(), {.vcpus = 2, .own_pages = 1});
     ASSERT_TRUE(made);
     auto& machine = **made;
@@ -397,7 +393,7 @@ TEST(Clock, TheTscsOfAllVcpusGoOnWithIt) {
     saved[0] = Fresh().save_all();
     saved[0].time.at_ns = 1000;
     saved[1] = saved[0];
-    const auto now = machine.restore_clock({.clock_ns = 1000}, kStoodStill);
+    const auto now = machine.restore_clock({.clock_ns = 1000 + kSince});
     ASSERT_TRUE(now);
     for (unsigned v = 0; v < 2; ++v) {
         ASSERT_TRUE(machine.vcpu(v).vcpu().set_cpuid(cpuid));
@@ -413,8 +409,8 @@ TEST(Clock, TheTscsOfAllVcpusGoOnWithIt) {
     const std::uint32_t khz = saved[0].state.tsc_khz;
     const double elapsed = static_cast<double>(later->clock_ns - 1000) * khz / 1e6;
     const auto gone = static_cast<double>(first->time.tsc - saved[0].time.tsc);
-    // Where KVM does not set TSCs, they go on with the host's and know nothing of the pause.
-    const bool sets_tscs = gone > static_cast<double>(kStoodStill) * khz / 1e6 / 2;
+    // Where KVM does not set TSCs, they go on with the host's and know nothing of that.
+    const bool sets_tscs = gone > static_cast<double>(kSince) * khz / 1e6 / 2;
     std::printf("this host's KVM %s guests' TSCs\n", sets_tscs ? "sets" : "does not set");
     if (sets_tscs) {
         EXPECT_NEAR(gone, elapsed, 1e-3 * elapsed);

@@ -139,6 +139,7 @@ void leave_out_time(format::Record& record, bool is_64bit) {
             for (auto& vcpu : state.vcpus) {
                 vcpu.runstate.since_ns = 0;
                 vcpu.runstate.time_ns = {};
+                vcpu.runstate.stands_since_ns.reset();
             }
         });
     } else if (record.name == xenshim::SharedInfoState::kSection.name) {

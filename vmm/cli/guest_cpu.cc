@@ -68,4 +68,17 @@ Result<void> check_cpus(const kvm::Kvm& kvm, const SavedVm& saved) {
     return {};
 }
 
+Result<void> check_tsc(const SavedVm& saved, std::uint32_t host_khz) {
+    for (const auto& record : saved.parts()) {
+        if (record.name != kvm::VcpuState::kSection.name) continue;
+        const auto state = saved::decode<kvm::VcpuState>(record.payload, record.version);
+        if (!state) continue;  // as above
+        const auto good = kvm::check_tsc_khz(state->tsc_khz, host_khz);
+        if (good) continue;
+        return host_error(saved.name() + ": vCPU " + std::to_string(record.instance) + ": " +
+                          good.error().what);
+    }
+    return {};
+}
+
 }  // namespace vmm::cli

@@ -19,5 +19,7 @@ Result<void> check_cpu(const kvm::Kvm& kvm, const std::string& file, const kvm::
 // Whether a saved guest can go on here: it would lose nothing that it was told of. Else the reason
 // is Fault::kHost, and names what it would lose. Nothing is made for that.
 Result<void> check_cpus(const kvm::Kvm& kvm, const SavedVm& saved);
+// Likewise whether its TSCs can, of which this host's count `host_khz` a millisecond.
+Result<void> check_tsc(const SavedVm& saved, std::uint32_t host_khz);
 
 }  // namespace vmm::cli

@@ -551,6 +551,8 @@ Result<void> VmImpl::restore(const kvm::Kvm& kvm, SavedVm& saved) {
     }
     TRY(make_machine(kvm));
     if (saved.is_stream()) {
+        // Before all of its memory has come for nothing.
+        TRY(check_tsc(saved, machine_->vcpu(0).vcpu().tsc_khz()));
         TRY(saved.receive_rest(machine_->memory().regions()));
     } else {
         fill_ = TRY(MemoryFill::start(saved, machine_->memory(), [this](const Error& error) {
@@ -564,7 +566,7 @@ Result<void> VmImpl::restore(const kvm::Kvm& kvm, SavedVm& saved) {
     make_devices();
     // The guest's clock goes on from where it stood: of the time in between it learns by its wall
     // clock alone.
-    TRY(state_->restore(saved.parts(), saved.name(), 0));
+    TRY(state_->restore(saved.parts(), saved.name()));
     if (state_->begun_anew()) {
         tell_ports();  // the first ones again, whatever it made of them
     } else {

@@ -154,8 +154,7 @@ Result<void> VmState::save(format::Writer& writer) {
 
 // ---- restored -----------------------------------------------------------------------------------
 
-Result<void> VmState::restore(std::span<const format::Record> records, const std::string& from,
-                              std::uint64_t stood_still_ns) {
+Result<void> VmState::restore(std::span<const format::Record> records, const std::string& from) {
     std::map<std::pair<std::string_view, std::uint32_t>, const format::Record*> left;
     for (const format::Record& record : records) {
         left.emplace(std::pair(std::string_view(record.name), record.instance), &record);
@@ -178,7 +177,7 @@ Result<void> VmState::restore(std::span<const format::Record> records, const std
         return user_error(from + ": record " + name_of(key.first, key.second) + " at byte " +
                           std::to_string(record->offset) + ": this guest has no such part");
     }
-    return take_up(from, stood_still_ns);
+    return take_up(from);
 }
 
 Result<void> VmState::restore_chips(const std::string& from) {
@@ -211,16 +210,16 @@ void VmState::begin_anew() {
     }
 }
 
-Result<void> VmState::take_up(const std::string& from, std::uint64_t stood_still_ns) {
+Result<void> VmState::take_up(const std::string& from) {
     auto& domain = parts_.platform.domain();
     domain.grants().release_claims();
     domain.physmap().settle();
-    const kvm::ClockReading now = TRY(parts_.machine.restore_clock(clock_, stood_still_ns));
+    const kvm::ClockReading now = TRY(parts_.machine.restore_clock(clock_));
     // Timers of the chips count from the guest's clock as it is now.
     TRY(restore_chips(from));
     if (domain.suspended()) begin_anew();
     domain.tell_machine();
-    parts_.platform.account_standstill(clock_, stood_still_ns);
+    domain.count_incarnation();
     for (unsigned v = 0; v < vcpus_.size(); ++v) {
         TRY(parts_.platform.restore_vcpu(v, vcpus_[v].moved, now));
     }

@@ -43,7 +43,7 @@ class VmState {
     // Into a VM that was just made, and whose memory is there (at least as soon as it is touched).
     // `from` names the file or stream. Every part finds its record, and every record its part.
     Result<void> restore(std::span<const migration::format::Record> records,
-                         const std::string& from, std::uint64_t stood_still_ns);
+                         const std::string& from);
     // The guest had suspended itself, and was restored as into a new domain.
     bool begun_anew() const { return begun_anew_; }
     // What its clock showed when it was saved, ns: it stands still since then.
@@ -59,7 +59,7 @@ class VmState {
     bool in_flight(std::uint8_t vector) const;
     Result<void> settle();
     void begin_anew();
-    Result<void> take_up(const std::string& from, std::uint64_t stood_still_ns);
+    Result<void> take_up(const std::string& from);
     Result<void> restore_chips(const std::string& from);
 
     const Parts parts_;

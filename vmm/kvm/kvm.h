@@ -313,6 +313,8 @@ class Vcpu {
     bool set_xen_vcpu_time(std::optional<std::uint64_t> gpa);
     // How KVM accounted this vCPU's time since the runstate area was given to it.
     std::optional<XenRunstate> xen_runstate() const;
+    // The state that the vCPU is in from now on.
+    bool set_xen_runstate_now(std::uint32_t state);
     // `since_ns` must be the sum of the times, and not in the future.
     bool set_xen_runstate_data(const XenRunstate& runstate);
 

@@ -537,6 +537,13 @@ std::optional<XenRunstate> Vcpu::xen_runstate() const {
         .time_ns = {r.time_running, r.time_runnable, r.time_blocked, r.time_offline}};
 }
 
+bool Vcpu::set_xen_runstate_now(std::uint32_t state) {
+    kvm_xen_vcpu_attr attr{};
+    attr.type = KVM_XEN_VCPU_ATTR_TYPE_RUNSTATE_CURRENT;
+    attr.u.runstate.state = state;
+    return set_attr(fd_.get(), attr);
+}
+
 bool Vcpu::set_xen_runstate_data(const XenRunstate& runstate) {
     kvm_xen_vcpu_attr attr{};
     attr.type = KVM_XEN_VCPU_ATTR_TYPE_RUNSTATE_DATA;

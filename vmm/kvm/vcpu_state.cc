@@ -560,16 +560,18 @@ Result<void> Vcpu::restore_msrs(const SavedByHost& host, const VcpuState& state)
     return {};
 }
 
+Result<void> check_tsc_khz(std::uint32_t guest_khz, std::uint32_t host_khz) {
+    constexpr std::uint64_t kTolerancePpm = 250;
+    const std::uint64_t guest = guest_khz, host = host_khz;
+    const std::uint64_t apart = host > guest ? host - guest : guest - host;
+    if (apart * 1'000'000 <= guest * kTolerancePpm) return {};
+    return host_error("the guest's TSC counts " + std::to_string(guest) + " kHz, this host's " +
+                      std::to_string(host));
+}
+
 Result<void> Vcpu::restore_tsc(const VcpuState& state, const VcpuTimeState& time,
                                const ClockReading& now) {
-    // As many parts per million as KVM lets a guest's frequency differ from the host's.
-    constexpr std::uint64_t kTolerancePpm = 250;
-    const std::uint64_t khz = tsc_khz();
-    const std::uint64_t apart = khz > state.tsc_khz ? khz - state.tsc_khz : state.tsc_khz - khz;
-    if (apart * 1'000'000 > state.tsc_khz * kTolerancePpm) {
-        return host_error("the guest's TSC counts " + std::to_string(state.tsc_khz) +
-                          " kHz, this host's " + std::to_string(khz));
-    }
+    TRY(check_tsc_khz(state.tsc_khz, tsc_khz()));
     if (now.clock_ns < time.at_ns) {
         return internal_error("the guest's clock is behind the vCPUs' state");
     }

@@ -207,6 +207,10 @@ struct SavedVcpu {
     VcpuTimeState time;
 };
 
+// Whether a guest's TSC may go on with this host's frequency: they differ by as many parts per
+// million at most as KVM takes for the same (tsc_tolerance_ppm). Fault::kHost.
+Result<void> check_tsc_khz(std::uint32_t guest_khz, std::uint32_t host_khz);
+
 struct VmClockState {
     static constexpr saved::Section kSection{"vm.clock", 1};
     std::uint64_t clock_ns = 0;     // the guest's system time
@@ -216,12 +220,6 @@ struct VmClockState {
         auto& [clock_ns, realtime_ns] = self;
         return std::tuple{saved::field(1, "clock_ns", clock_ns),
                           saved::field(2, "realtime_ns", realtime_ns)};
-    }
-
-    // How long the guest has been standing still, by the two hosts' own clocks; 0 when they say
-    // that it was less than nothing.
-    std::uint64_t stood_still_ns(std::uint64_t realtime_now_ns) const {
-        return realtime_now_ns > realtime_ns ? realtime_now_ns - realtime_ns : 0;
     }
 };
 

@@ -164,7 +164,10 @@ bool VcpuThread::attend() {
         // Whatever KVM still has to do for the last exit is done now: what is saved while we are
         // parked is whole.
         if (!finish_exit()) return false;
+        machine_.platform_->stands(*this);
         machine_.park(*this);
+        if (machine_.stopping()) return false;  // of who is not let go nobody need know
+        machine_.platform_->goes_on(*this);
     }
     return !machine_.stopping();
 }
@@ -486,14 +489,11 @@ void Machine::housekeeping() {
     platform_->housekeeping();
 }
 
-Result<kvm::ClockReading> Machine::restore_clock(const kvm::VmClockState& state,
-                                                 std::uint64_t stood_still_ns) {
+Result<kvm::ClockReading> Machine::restore_clock(const kvm::VmClockState& state) {
     // Far below where the sums that KVM makes of it end: 73 years.
     constexpr std::uint64_t kFarthest = std::uint64_t{1} << 61;
-    if (state.clock_ns > kFarthest || stood_still_ns > kFarthest) {
-        return user_error("the saved clock's time is absurd");
-    }
-    TRY(vm_->set_clock_ns(state.clock_ns + stood_still_ns));
+    if (state.clock_ns > kFarthest) return user_error("the saved clock's time is absurd");
+    TRY(vm_->set_clock_ns(state.clock_ns));
     clock_restored_ = true;
     calibrate_clock();
     return vm_->read_clock();

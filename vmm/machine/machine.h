@@ -58,6 +58,9 @@ class Platform {
     // An AP got its SIPI and is about to run its first instruction. (Of one that got it as the
     // machine was being paused: from the control thread.)
     virtual void ap_started(VcpuThread& vcpu) = 0;
+    // The vCPU is about to stand still in a pause, its last exit completed; and may go on.
+    virtual void stands(VcpuThread& vcpu) = 0;
+    virtual void goes_on(VcpuThread& vcpu) = 0;
     // The vCPU has not left the guest for a while; registers are fresh.
     virtual void inspect(VcpuThread& vcpu) = 0;
     // A few times a second, on the control thread.
@@ -218,11 +221,9 @@ class Machine {
 
     // The guest's clock for saving, all of its vCPUs with it. Control thread, while paused.
     Result<kvm::ClockReading> read_clock() const { return vm_->read_clock(); }
-    // Before start(), and before vCPUs are restored: the clock goes on from there, further on by
-    // `stood_still_ns`: by how much the guest shall notice that it did not run (0: not at all). The
+    // Before start(), and before vCPUs are restored: the clock goes on from there, The
     // reading is what vCPUs are restored with.
-    Result<kvm::ClockReading> restore_clock(const kvm::VmClockState& state,
-                                            std::uint64_t stood_still_ns);
+    Result<kvm::ClockReading> restore_clock(const kvm::VmClockState& state);
 
     // The guest's system time (what its clock shows), ns.
     std::uint64_t system_time_ns() const;

@@ -132,6 +132,29 @@ Runstate Domain::runstate(unsigned id) {
     return seen;
 }
 
+void Domain::vcpu_stands(unsigned id) {
+    RunstateAccount& account = vcpus_[id].runstate;
+    const std::scoped_lock lock(account.mutex);
+    // One that was saved standing has not run since.
+    if (!account.stands_since_ns) account.stands_since_ns = ports_.system_time_ns();
+}
+
+void Domain::vcpu_goes_on(unsigned id) {
+    RunstateAccount& account = vcpus_[id].runstate;
+    const std::scoped_lock lock(account.mutex);
+    if (!account.stands_since_ns) return;
+    // The host's own account is in there as of when it was last asked.
+    const std::uint64_t since = std::max(*account.stands_since_ns, account.now.since_ns);
+    account.stands_since_ns.reset();
+    const std::uint64_t now = ports_.system_time_ns();
+    const std::uint32_t state = account.now.state;
+    if (now <= since || (state != Runstate::kRunning && state != Runstate::kRunnable)) return;
+    account.now = settled(account.now, since);
+    account.now.time_ns[Runstate::kOffline] += now - since;
+    account.now.since_ns = now;
+    if (!ports_.host_keeps_runstate()) write_runstate_locked(account);
+}
+
 void Domain::place_runstate_area(unsigned id, std::uint64_t gpa, bool physical, bool is_64bit) {
     RunstateAccount& account = vcpus_[id].runstate;
     {

@@ -77,9 +77,19 @@ struct Runstate {
     std::uint64_t since_ns = 0;  // system time
     std::array<std::uint64_t, 4> time_ns{};
 };
+
+// The account as of `now_ns`: the time since its last change is in it.
+inline Runstate settled(Runstate runstate, std::uint64_t now_ns) {
+    runstate.time_ns[runstate.state % runstate.time_ns.size()] +=
+        now_ns - std::min(now_ns, runstate.since_ns);
+    runstate.since_ns = std::max(now_ns, runstate.since_ns);
+    return runstate;
+}
+
 struct RunstateAccount {
     mutable std::mutex mutex;  // guards the rest, and writing the area
     Runstate now;
+    std::optional<std::uint64_t> stands_since_ns;  // Domain::vcpu_stands()
     SharedArea area;
     bool linear_is_64bit = true, physical_is_64bit = true;  // the layout: the registrant's
 };
@@ -156,6 +166,10 @@ class Domain {
     Runstate runstate(unsigned vcpu);
     // The area by linear (its physical address, or kNoGfn) or by physical address; written at once.
     void place_runstate_area(unsigned vcpu, std::uint64_t gpa, bool physical, bool is_64bit);
+    // The vCPU is not allowed to run, and is again: what ran is RUNSTATE_offline in between, as in a
+    // domain that Xen has paused; what slept, or was down, goes on doing so.
+    void vcpu_stands(unsigned vcpu);
+    void vcpu_goes_on(unsigned vcpu);
     // VMASST_TYPE_runstate_update_flag: areas carry XEN_RUNSTATE_UPDATE while they are written.
     void set_runstate_update_flag(bool on);
 

@@ -29,7 +29,8 @@ RunstateState saved_runstate(const RunstateAccount& account) {
             .time_ns = account.now.time_ns,
             .area = saved_area(account.area),
             .linear_is_64bit = account.linear_is_64bit,
-            .physical_is_64bit = account.physical_is_64bit};
+            .physical_is_64bit = account.physical_is_64bit,
+            .stands_since_ns = account.stands_since_ns};
 }
 
 // Both are of memory that is looked at each time it is written, and where the guest may have had
@@ -151,6 +152,7 @@ vmm::Expected<void, std::string> Domain::adopt(const State& state) {
         vcpu.runstate.now = {.state = saved.runstate.state,
                              .since_ns = saved.runstate.since_ns,
                              .time_ns = saved.runstate.time_ns};
+        vcpu.runstate.stands_since_ns = saved.runstate.stands_since_ns;
         vcpu.runstate.area = area_of(saved.runstate.area);
         vcpu.runstate.linear_is_64bit = saved.runstate.linear_is_64bit;
         vcpu.runstate.physical_is_64bit = saved.runstate.physical_is_64bit;
@@ -190,6 +192,7 @@ void Domain::begin_anew(std::uint64_t now_ns) {
         vcpu.runstate.now = {.state = vcpu.up ? Runstate::kRunning : Runstate::kOffline,
                              .since_ns = now_ns,
                              .time_ns = {}};
+        vcpu.runstate.stands_since_ns.reset();
         vcpu.runstate.area = {};
         vcpu.runstate_gpa = kNoGfn;
     }

@@ -33,17 +33,21 @@ struct RunstateState {
     SharedAreaState area{};
     bool linear_is_64bit = true;
     bool physical_is_64bit = true;
+    std::optional<std::uint64_t> stands_since_ns{};  // system time; none: it does not stand still
 
     bool operator==(const RunstateState&) const = default;
 
     static constexpr auto fields(auto& self) {
-        auto& [state, since_ns, time_ns, area, linear_is_64bit, physical_is_64bit] = self;
+        auto& [state, since_ns, time_ns, area, linear_is_64bit, physical_is_64bit,
+               stands_since_ns] = self;
         return std::tuple{vmm::saved::field(1, "state", state),
                           vmm::saved::field(2, "since_ns", since_ns),
                           vmm::saved::field(3, "time_ns", time_ns),
                           vmm::saved::field(4, "area", area),
                           vmm::saved::field(5, "linear_is_64bit", linear_is_64bit),
-                          vmm::saved::field(6, "physical_is_64bit", physical_is_64bit)};
+                          vmm::saved::field(6, "physical_is_64bit", physical_is_64bit),
+                          vmm::saved::field(7, "stands_since_ns", stands_since_ns,
+                                            vmm::saved::Since{3})};
     }
 };
 
@@ -89,7 +93,7 @@ enum class Suspend : std::uint8_t {
 };
 
 struct DomainState {
-    static constexpr vmm::saved::Section kSection{"xen.domain", 2};
+    static constexpr vmm::saved::Section kSection{"xen.domain", 3};
 
     std::vector<DomainVcpuState> vcpus{};
     std::optional<std::uint8_t> shutdown_code{};

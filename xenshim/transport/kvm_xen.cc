@@ -126,6 +126,16 @@ void KvmXenTransport::runstate_area_moved(unsigned v) {
     }
 }
 
+void KvmXenTransport::account_transport(PerVcpu& vcpu, Runstate::State state) {
+    const DomainVcpu& domains = domain().vcpu(vcpu.thread.index());
+    if ((xen_flags_ & vmm::kvm::kXenRunstate) == 0 || domains.runstate_gpa == kNoGfn) return;
+    // KVM knows nothing of a sleep in a hypercall, nor of a vCPU that is down.
+    const std::scoped_lock lock(domains.runstate.mutex);
+    if (domains.runstate.now.state == Runstate::kRunning) {
+        vcpu.thread.vcpu().set_xen_runstate_now(state);
+    }
+}
+
 // All that KVM knows of Xen and nobody else does is how a vCPU's time went: timers, polls and ports
 // it is not given, and the rest it is told anew.
 void KvmXenTransport::settle_transport(PerVcpu& vcpu) {

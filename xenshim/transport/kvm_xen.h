@@ -31,6 +31,7 @@ class KvmXenTransport final : public XenPlatform {
     void callback_changed(std::uint64_t value) override;
     void shared_info_moved(std::uint64_t gfn) override;
     void runstate_area_moved(unsigned vcpu) override;
+    void account_transport(PerVcpu& vcpu, Runstate::State state) override;
     bool host_keeps_runstate() override { return (xen_flags_ & vmm::kvm::kXenRunstate) != 0; }
     void runstate_update_flag(bool on) override;
     bool place_time_area(unsigned vcpu, std::uint64_t gpa) override;

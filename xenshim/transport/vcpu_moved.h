@@ -35,28 +35,6 @@ struct VcpuMoved {
     VcpuWaitState wait;
 };
 
-// The account as of `now_ns`: the time since its last change is in it.
-inline Runstate settled(Runstate runstate, std::uint64_t now_ns) {
-    runstate.time_ns[runstate.state % runstate.time_ns.size()] +=
-        now_ns - std::min(now_ns, runstate.since_ns);
-    runstate.since_ns = std::max(now_ns, runstate.since_ns);
-    return runstate;
-}
-
-// The account of a vCPU that stood still from `stopped_ns` on, for so long: what would run did not,
-// which Xen calls offline (a domain that is paused); what slept, or was down, went on doing so. The
-// times still sum up to when the state began.
-inline Runstate after_standstill(const Runstate& runstate, std::uint64_t stopped_ns,
-                                 std::uint64_t stood_still_ns) {
-    if (runstate.state != Runstate::kRunning && runstate.state != Runstate::kRunnable) {
-        return runstate;
-    }
-    Runstate after = settled(runstate, stopped_ns);
-    after.time_ns[Runstate::kOffline] += stood_still_ns;
-    after.since_ns += stood_still_ns;
-    return after;
-}
-
 // The account that is carried on when KVM kept one of its own, which tells time on a CPU from time
 // that others had, but knows nothing of sleeping in hypercalls: KVM's times, the domain's state.
 inline Runstate with_hosts_times(const Runstate& domains, const vmm::kvm::XenRunstate& hosts,

@@ -272,6 +272,7 @@ void XenPlatform::attend(vmm::VcpuThread& thread, std::uint32_t requests) {
                 vmm::kPauseRequest | vmm::kRunRequest | vmm::kInspectRequest;
             return thread.request(requests & ~kHandled);
         }
+        goes_on(thread);
         ready_restored(vcpu);
     }
     if ((requests & vmm::kTimerRequest) != 0) run_timers(vcpu);
@@ -295,6 +296,16 @@ void XenPlatform::attend(vmm::VcpuThread& thread, std::uint32_t requests) {
         check_block(vcpu, (requests & vmm::kUpcallRequest) != 0 && upcall_due && is_told(vcpu));
         if (!vcpu.blocked) run_timers(vcpu);  // a periodic tick that waited for this
     }
+}
+
+void XenPlatform::stands(vmm::VcpuThread& thread) {
+    domain_->vcpu_stands(thread.index());
+    account_transport(per_vcpu(thread.index()), Runstate::kOffline);
+}
+
+void XenPlatform::goes_on(vmm::VcpuThread& thread) {
+    domain_->vcpu_goes_on(thread.index());
+    account_transport(per_vcpu(thread.index()), Runstate::kRunning);
 }
 
 void XenPlatform::inspect(vmm::VcpuThread& thread) {
@@ -469,16 +480,6 @@ vmm::Result<void> XenPlatform::restore_vcpu(unsigned v, const VcpuMoved& moved,
     vcpu.upcall_injected =
         callback_vector() != 0 && moved.cpu.events.interrupt == callback_vector();
     return restore_transport(vcpu);
-}
-
-void XenPlatform::account_standstill(const vmm::kvm::VmClockState& then,
-                                     std::uint64_t stood_still_ns) {
-    domain_->count_incarnation();
-    for (unsigned v = 0; v < domain_->vcpus(); ++v) {
-        RunstateAccount& account = domain_->vcpu(v).runstate;
-        const std::scoped_lock lock(account.mutex);
-        account.now = after_standstill(account.now, then.clock_ns, stood_still_ns);
-    }
 }
 
 // What was on its way to the vCPU and is in no saved state: all of it follows from what is.

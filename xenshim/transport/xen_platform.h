@@ -111,14 +111,13 @@ class XenPlatform : public vmm::Platform, protected Ports {
                                               const vmm::kvm::CpuidState& saved) const;
     vmm::Result<void> restore_vcpu(unsigned vcpu, const VcpuMoved& moved,
                                    const vmm::kvm::ClockReading& now);
-    // Before vCPUs are restored: the guest notices that it is in another place, and did not run for
-    // so long, from `then` on.
-    void account_standstill(const vmm::kvm::VmClockState& then, std::uint64_t stood_still_ns);
 
     // ---- Platform -------------------------------------------------------------------------------
     void vcpu_ready(vmm::VcpuThread& vcpu) override;
     void attend(vmm::VcpuThread& vcpu, std::uint32_t requests) override;
     void ap_started(vmm::VcpuThread& vcpu) override;
+    void stands(vmm::VcpuThread& vcpu) override;
+    void goes_on(vmm::VcpuThread& vcpu) override;
     void inspect(vmm::VcpuThread& vcpu) override;
     void housekeeping() override;
 
@@ -224,6 +223,8 @@ class XenPlatform : public vmm::Platform, protected Ports {
     virtual void settle_transport(PerVcpu&) {}
     virtual void save_transport(PerVcpu&, vmm::kvm::VcpuState&) {}
     virtual vmm::Result<void> restore_transport(PerVcpu&) { return {}; }
+    // Where the host keeps the runstate: the vCPU stands still from now on, or goes on. Own thread.
+    virtual void account_transport(PerVcpu&, Runstate::State) {}
     virtual void inspect_transport(PerVcpu&) {}
     virtual void housekeeping_transport() {}
 

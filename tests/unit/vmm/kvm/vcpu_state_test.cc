@@ -89,14 +89,6 @@ TEST(VmClockState, ComesBackFromItsBytes) {
                         "vm.clock");
 }
 
-TEST(VmClockState, SaysHowLongTheGuestStoodStill) {
-    const VmClockState state{.clock_ns = 5, .realtime_ns = 1000};
-    EXPECT_EQ(state.stood_still_ns(1750), 750u);
-    EXPECT_EQ(state.stood_still_ns(1000), 0u);
-    // The destination's clock is behind the source's: no time is taken back.
-    EXPECT_EQ(state.stood_still_ns(400), 0u);
-}
-
 TEST(VcpuState, FindsRegistersOfTheLapic) {
     VcpuState s;
     s.set_lapic_register(0x350, 0x10700);
@@ -174,6 +166,18 @@ TEST(SettleXsave, InitialComponentsAreNotInUse) {
     EXPECT_EQ(in_use_after(std::vector(initial.begin(), initial.begin() + 576), 15), 12u);
     std::vector<std::byte> little(512);
     settle_xsave(little, components);
+}
+
+TEST(TscFrequency, MayDifferByWhatKvmTakesForTheSame) {
+    EXPECT_TRUE(check_tsc_khz(2'000'000, 2'000'000));
+    EXPECT_TRUE(check_tsc_khz(2'000'000, 2'000'500));
+    EXPECT_TRUE(check_tsc_khz(2'000'000, 1'999'500));
+    EXPECT_FALSE(check_tsc_khz(2'000'000, 2'000'501));
+    EXPECT_FALSE(check_tsc_khz(0xffff'ffff, 0));
+    const auto refused = check_tsc_khz(2'000'000, 1'999'499);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().fault, Fault::kHost);
+    EXPECT_EQ(refused.error().what, "the guest's TSC counts 2000000 kHz, this host's 1999499");
 }
 
 }  // namespace

@@ -149,7 +149,8 @@ DomainState example() {
                                         .time_ns = {1, 2, 3, 4},
                                         .area = {.linear = 0x7fd1, .physical = 0x8fd0},
                                         .linear_is_64bit = false,
-                                        .physical_is_64bit = true},
+                                        .physical_is_64bit = true,
+                                        .stands_since_ns = 0x2222},
                            .time_area = {.linear = std::nullopt, .physical = 0x9fe0}});
     state.vcpus.emplace_back();
     return state;
@@ -159,14 +160,18 @@ TEST(DomainState, ComesBack) {
     expect_saved(example(), "xen.domain");
 }
 
-// Before there were suspensions.
-TEST(DomainState, ComesBackOfVersion1) {
-    std::ifstream golden(XENOLITH_GOLDEN "/saved/xen.domain.v1.hex");
-    const auto old = vmm::saved::decode<DomainState>(::fakes::from_hex(golden), 1);
-    ASSERT_TRUE(old) << old.error();
-    DomainState expected = example();
-    expected.suspend = Suspend::kNone;
-    EXPECT_EQ(*old, expected);
+// Before there were suspensions, and before it was known since when a vCPU stood still.
+TEST(DomainState, ComesBackOfOlderVersions) {
+    for (const std::uint32_t version : {1, 2}) {
+        std::ifstream golden(XENOLITH_GOLDEN "/saved/xen.domain.v" + std::to_string(version) +
+                             ".hex");
+        const auto old = vmm::saved::decode<DomainState>(::fakes::from_hex(golden), version);
+        ASSERT_TRUE(old) << old.error();
+        DomainState expected = example();
+        if (version == 1) expected.suspend = Suspend::kNone;
+        expected.vcpus[0].runstate.stands_since_ns.reset();
+        EXPECT_EQ(*old, expected);
+    }
 }
 
 TEST(DomainState, IsTaken) {
@@ -223,6 +228,45 @@ TEST(MovedDomain, RunstatesGoOnCounting) {
     EXPECT_EQ(a.bytes({kRamGpa}, 256), b.bytes({kRamGpa}, 256));
     EXPECT_EQ(b.get<std::uint32_t>({kRamGpa + 64}), std::uint32_t{Runstate::kRunnable});
     EXPECT_EQ(a.domain.snapshot(), b.domain.snapshot());
+}
+
+// Also across moves, of which the pause knows nothing: the clock goes on where it was.
+TEST(MovedDomain, WhatStandsStillIsOffline) {
+    TestDomain a(Width::k64), b(Width::k64), c(Width::k64);
+    const std::uint64_t start = a.ports.now_ns;
+    a.domain.set_runstate(0, Runstate::kRunning);
+    a.domain.set_runstate(1, Runstate::kBlocked);
+    a.domain.place_runstate_area(0, kRamGpa + 64, false, true);
+    const Runstate before = a.domain.runstate(0), slept = a.domain.runstate(1);
+    a.ports.now_ns = start + 100;
+    for (const unsigned v : {0, 1}) {
+        a.domain.vcpu_stands(v);
+    }
+    a.ports.now_ns = start + 150;
+    move_domain(a, b);
+    b.ports.now_ns = start + 150;
+    for (const unsigned v : {0, 1}) {
+        b.domain.vcpu_stands(v);  // it is restored to wait
+    }
+    b.ports.now_ns = start + 250;
+    EXPECT_EQ(a.domain.snapshot(), b.domain.snapshot());  // nobody ran
+    move_domain(b, c);
+    c.ports.now_ns = start + 300;
+    for (const unsigned v : {0, 1}) {
+        c.domain.vcpu_goes_on(v);
+        c.domain.vcpu_goes_on(v);
+    }
+    c.ports.now_ns = start + 310;
+    const Runstate ran = c.domain.runstate(0);
+    EXPECT_EQ(ran.state, std::uint32_t{Runstate::kRunning});
+    EXPECT_EQ(ran.since_ns, start + 300);
+    EXPECT_EQ(ran.time_ns[Runstate::kRunning], before.time_ns[Runstate::kRunning] + 110);
+    EXPECT_EQ(ran.time_ns[Runstate::kOffline], before.time_ns[Runstate::kOffline] + 200);
+    EXPECT_EQ(c.get<std::uint64_t>({kRamGpa + 64 + 40}), ran.time_ns[Runstate::kOffline]);
+    EXPECT_EQ(c.domain.runstate(1).time_ns[Runstate::kBlocked],
+              slept.time_ns[Runstate::kBlocked] + 310);
+    EXPECT_EQ(c.domain.runstate(1).time_ns[Runstate::kOffline],
+              slept.time_ns[Runstate::kOffline]);
 }
 
 TEST(MovedDomain, WhoPollsGoesOnPolling) {

@@ -1,5 +1,5 @@
-// What of a vCPU's saved state is the transport's, and how time is accounted across a standstill
-// and from one transport to the other.
+// What of a vCPU's saved state is the transport's, and how time is accounted from one transport to
+// the other.
 #include "xenshim/transport/vcpu_moved.h"
 
 #include <numeric>
@@ -22,31 +22,6 @@ Runstate account(std::uint32_t state) {
 TEST(VcpuWaitState, ComesBackFromItsBytes) {
     fakes::expect_saved(VcpuWaitState{.waits = true, .deadline_ns = 123456789}, "xen.wait");
     fakes::expect_saved(VcpuWaitState{}, "xen.wait-none");
-}
-
-TEST(Standstill, OfOneThatRanCountsAsOffline) {
-    for (const std::uint32_t state : {Runstate::kRunning, Runstate::kRunnable}) {
-        const Runstate after = after_standstill(account(state), 1500, 7000);
-        EXPECT_EQ(after.state, state);
-        EXPECT_EQ(after.since_ns, 8500u);
-        EXPECT_EQ(after.time_ns[state], account(state).time_ns[state] + 500);
-        EXPECT_EQ(after.time_ns[Runstate::kOffline], 7100u);
-        EXPECT_EQ(sum(after), after.since_ns);
-    }
-}
-
-TEST(Standstill, OfOneThatSleptOrWasDownGoesOnAsSuch) {
-    for (const std::uint32_t state : {Runstate::kBlocked, Runstate::kOffline}) {
-        const Runstate after = after_standstill(account(state), 1500, 7000);
-        EXPECT_EQ(after.since_ns, 1000u);
-        EXPECT_EQ(after.time_ns, account(state).time_ns);
-    }
-}
-
-TEST(Standstill, NothingStoodStillForNoTime) {
-    const Runstate after = after_standstill(account(Runstate::kRunning), 1500, 0);
-    EXPECT_EQ(after.time_ns[Runstate::kOffline], 100u);
-    EXPECT_EQ(sum(after), after.since_ns);
 }
 
 TEST(HostsTimes, AreTakenWithTheDomainsState) {
