@@ -11,6 +11,7 @@
 #include "migration/format/writer.h"
 #include "tests/fakes/saved_checks.h"
 #include "tests/fakes/saved_vm.h"
+#include "tests/golden/folder.h"
 
 namespace fakes {
 
@@ -53,7 +54,7 @@ inline const Bytes& golden(const std::string& name) {
     static std::map<std::string, Bytes> read;
     const auto [at, fresh] = read.try_emplace(name);
     if (fresh) {
-        std::ifstream in(std::string(XENOLITH_GOLDEN "/saved/") + name + ".hex");
+        std::ifstream in(::golden::file("saved/" + name + ".hex"));
         at->second = from_hex(in);
     }
     return at->second;

@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/golden/folder.h"
 #include "vmm/base/saved.h"
 
 namespace fakes {
@@ -57,15 +58,15 @@ void expect_saved(const T& state, const std::string& name) {
     EXPECT_FALSE(vmm::saved::decode<T>(bytes, 0)) << name;
 
     const std::string path =
-        std::string(XENOLITH_GOLDEN "/saved/") + name + ".v" + std::to_string(kVersion) + ".hex";
-    std::ifstream golden(path);
+        golden::file("saved/" + name + ".v" + std::to_string(kVersion) + ".hex");
+    std::ifstream file(path);
     const char* mode = std::getenv("XENOLITH_GOLDEN");
-    if (!golden && mode != nullptr && std::string(mode) == "write") {
+    if (!file && mode != nullptr && std::string(mode) == "write") {
         std::ofstream(path) << to_hex(bytes);
         return;
     }
-    ASSERT_TRUE(golden) << "there is no " << path;
-    EXPECT_EQ(to_hex(from_hex(golden)), to_hex(bytes)) << name << " has other bytes than before";
+    ASSERT_TRUE(file) << "there is no " << path;
+    EXPECT_EQ(to_hex(from_hex(file)), to_hex(bytes)) << name << " has other bytes than before";
 }
 
 }  // namespace fakes

@@ -8,6 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "tests/golden/folder.h"
+
 namespace golden {
 
 struct Place {
@@ -18,10 +20,10 @@ struct Place {
 // By structure and member; "sizeof" is a member too.
 using Layout = std::map<std::pair<std::string, std::string>, Place>;
 
-inline Layout read_layout(const std::string& folder) {
+inline Layout read_layout() {
     Layout out;
-    std::ifstream file(folder + "/abi_layout.tsv");
-    for (std::string line; std::getline(file, line);) {
+    std::ifstream in(file("abi_layout.tsv"));
+    for (std::string line; std::getline(in, line);) {
         if (line.empty() || line[0] == '#') continue;
         std::istringstream fields(line);
         std::string name, member;

@@ -20,7 +20,7 @@ namespace devices::pv {
 namespace {
 
 TEST(ConsoleRing, LiesWhereXensHeadersSay) {
-    const auto theirs = golden::read_layout(XENOLITH_GOLDEN);
+    const auto theirs = golden::read_layout();
     const auto expect = [&](const char* member, std::uint32_t ours) {
         EXPECT_EQ(theirs.at({"xencons_interface", member}), (golden::Place{ours, ours})) << member;
     };

@@ -17,6 +17,7 @@
 #include "migration/format/writer.h"
 #include "tests/fakes/liar.h"
 #include "tests/fakes/saved_vm.h"
+#include "tests/golden/folder.h"
 
 namespace migration::format {
 namespace {
@@ -783,7 +784,7 @@ TEST(Format, GoldenFiles) {
         {"stream", stream_of(small_ram()), vm},
         {"rounds", rounds(), with_rounds}};
     for (const auto& [name, now, expected] : all) {
-        const std::string path = XENOLITH_GOLDEN "/saved/vm-" + name + ".v1";
+        const std::string path = golden::file("saved/vm-" + name + ".v1");
         const char* mode = std::getenv("XENOLITH_GOLDEN");
         std::ifstream golden(path, std::ios::binary);
         if (!golden && mode != nullptr && std::string(mode) == "write") {

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/fakes/saved_checks.h"
+#include "tests/golden/folder.h"
 
 namespace vmm::config {
 namespace {
@@ -50,8 +51,8 @@ TEST(SavedConfig, ComesBack) {
 
 // Before anybody asked what the guest had been booted from.
 TEST(SavedConfig, ComesBackOfVersion1) {
-    std::ifstream golden(XENOLITH_GOLDEN "/saved/vm.config.v1.hex");
-    const auto old = saved::decode<ConfigState>(::fakes::from_hex(golden), 1);
+    std::ifstream file(golden::file("saved/vm.config.v1.hex"));
+    const auto old = saved::decode<ConfigState>(::fakes::from_hex(file), 1);
     ASSERT_TRUE(old) << old.error();
     VmConfig expected = example();
     expected.boot_sums.clear();

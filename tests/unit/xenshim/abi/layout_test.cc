@@ -415,7 +415,7 @@ const std::vector<Ours>& ours() {
 }
 
 TEST(Layout, IsThatOfXensHeaders) {
-    const auto theirs = golden::read_layout(XENOLITH_GOLDEN);
+    const auto theirs = golden::read_layout();
     ASSERT_GT(theirs.size(), 200u);
     for (const Ours& o : ours()) {
         const auto found = theirs.find({o.name, o.member});
@@ -441,7 +441,7 @@ TEST(Layout, LeavesNothingMeasuredUncompared) {
         {"shared_info", "wc_nsec"},
         {"shared_info", "arch"},
         {"xen_dm_op", "sizeof"}};
-    for (const auto& [key, place] : golden::read_layout(XENOLITH_GOLDEN)) {
+    for (const auto& [key, place] : golden::read_layout()) {
         if (key.first == "xencons_interface") continue;
         if (elsewhere.contains(key)) continue;
         EXPECT_TRUE(compared.contains(key)) << key.first << "." << key.second;
@@ -455,7 +455,7 @@ TEST(Layout, StartRegistersFitTheContext) {
 
 // The words that SharedInfo reaches by fixed distances from the ones above.
 TEST(Layout, NeighboursInSharedInfoAreWhereTheCodeTakesThem) {
-    const auto theirs = golden::read_layout(XENOLITH_GOLDEN);
+    const auto theirs = golden::read_layout();
     const auto at = [&](const char* name, const char* member) { return theirs.at({name, member}); };
     EXPECT_EQ(at("vcpu_info", "evtchn_upcall_pending"), (golden::Place{0, 0}));
     EXPECT_EQ(at("vcpu_info", "evtchn_upcall_mask"), (golden::Place{1, 1}));

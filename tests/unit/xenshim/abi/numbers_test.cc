@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/golden/folder.h"
 #include "xenshim/abi/errno.h"
 
 namespace xenshim::abi {
@@ -28,7 +29,7 @@ TEST(Numbers, EveryNameIsCompared) {
     EXPECT_EQ(EVTCHNOP_reset_cont, 14u);
     compared.insert("EVTCHNOP_reset_cont");
 
-    const std::string folder = std::string(XENOLITH_GOLDEN) + "/../../xenshim/abi/";
+    const std::string folder = golden::file("../../xenshim/abi/");
     for (const char* file : {"numbers.h", "errno.h"}) {
         std::ifstream in(folder + file);
         // NAME = 1, or -1; ours begin with k.

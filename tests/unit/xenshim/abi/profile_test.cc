@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/golden/folder.h"
 namespace xenshim::abi {
 namespace {
 
@@ -68,13 +69,13 @@ std::string line_of(const Profile& p) {
 }
 
 TEST(Profile, EveryRowIsPinned) {
-    std::ifstream golden(std::string(XENOLITH_GOLDEN) + "/profiles.tsv");
+    std::ifstream lines(golden::file("profiles.tsv"));
     std::string expected;
     for (const Profile& p : profiles()) {
-        ASSERT_TRUE(std::getline(golden, expected)) << "no line for:\n" << line_of(p);
+        ASSERT_TRUE(std::getline(lines, expected)) << "no line for:\n" << line_of(p);
         EXPECT_EQ(line_of(p), expected);
     }
-    EXPECT_FALSE(std::getline(golden, expected)) << expected;
+    EXPECT_FALSE(std::getline(lines, expected)) << expected;
 }
 
 // The row that was measured, against what was measured.

@@ -9,6 +9,7 @@
 
 #include "tests/fakes/saved_checks.h"
 #include "tests/fakes/saved_domain.h"
+#include "tests/golden/folder.h"
 
 namespace xenshim {
 namespace {
@@ -163,9 +164,8 @@ TEST(DomainState, ComesBack) {
 // Before there were suspensions, and before it was known since when a vCPU stood still.
 TEST(DomainState, ComesBackOfOlderVersions) {
     for (const std::uint32_t version : {1, 2}) {
-        std::ifstream golden(XENOLITH_GOLDEN "/saved/xen.domain.v" + std::to_string(version) +
-                             ".hex");
-        const auto old = vmm::saved::decode<DomainState>(::fakes::from_hex(golden), version);
+        std::ifstream file(golden::file("saved/xen.domain.v" + std::to_string(version) + ".hex"));
+        const auto old = vmm::saved::decode<DomainState>(::fakes::from_hex(file), version);
         ASSERT_TRUE(old) << old.error();
         DomainState expected = example();
         if (version == 1) expected.suspend = Suspend::kNone;
@@ -265,8 +265,7 @@ TEST(MovedDomain, WhatStandsStillIsOffline) {
     EXPECT_EQ(c.get<std::uint64_t>({kRamGpa + 64 + 40}), ran.time_ns[Runstate::kOffline]);
     EXPECT_EQ(c.domain.runstate(1).time_ns[Runstate::kBlocked],
               slept.time_ns[Runstate::kBlocked] + 310);
-    EXPECT_EQ(c.domain.runstate(1).time_ns[Runstate::kOffline],
-              slept.time_ns[Runstate::kOffline]);
+    EXPECT_EQ(c.domain.runstate(1).time_ns[Runstate::kOffline], slept.time_ns[Runstate::kOffline]);
 }
 
 TEST(MovedDomain, WhoPollsGoesOnPolling) {

@@ -6,12 +6,13 @@
 #include <gtest/gtest.h>
 
 #include "tests/fakes/trace_file.h"
+#include "tests/golden/folder.h"
 #include "xenshim/abi/numbers.h"
 
 namespace xenshim::trace {
 namespace {
 
-constexpr char kTrace[] = XENOLITH_GOLDEN "/traces/tampa.trace";
+const std::string kTrace = golden::file("traces/tampa.trace");
 
 std::string text_of(const std::string& path) {
     std::ifstream file(path);
@@ -32,7 +33,7 @@ TEST(GoldenTrace, SaysWhatItSaid) {
     const std::string check = print([](auto& from, auto* to) {
         return print_check(from, *abi::find_profile("xen-4.17"), Style::kStable, false, to);
     });
-    EXPECT_EQ(calls + "\n" + check, text_of(XENOLITH_GOLDEN "/traces/tampa.txt"));
+    EXPECT_EQ(calls + "\n" + check, text_of(golden::file("traces/tampa.txt")));
 }
 
 // What the stable texts leave out.
