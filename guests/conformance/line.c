@@ -118,6 +118,10 @@ static void setup(void) {
         pin(gsi, MASKED);
     }
     pic_off();
+    // What the test before left in the local APIC is taken now: it would end a sleep of this one.
+    interrupts_on();
+    in8(0x80);
+    interrupts_off();
     port_mask(port, false);
     port_mask(second_port, false);
     port_take(port);
