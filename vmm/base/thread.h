@@ -1,6 +1,8 @@
 // Threads whose making may fail (RLIMIT_NPROC, a cgroup's pids.max), as an error like any other.
+// They start with every signal blocked: SIGTERM and its like belong to the control thread.
 #pragma once
 
+#include <csignal>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -10,11 +12,18 @@
 namespace vmm {
 
 template <class Main>
-Result<void> make_thread(std::thread& thread, Main&& main) try {
-    thread = std::thread(std::forward<Main>(main));
-    return {};
-} catch (const std::system_error& error) {
-    return host_error(std::string("a thread: ") + error.what());
+Result<void> make_thread(std::thread& thread, Main&& main) {
+    sigset_t all, before;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    Result<void> made;
+    try {
+        thread = std::thread(std::forward<Main>(main));
+    } catch (const std::system_error& error) {
+        made = host_error(std::string("a thread: ") + error.what());
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return made;
 }
 
 }  // namespace vmm

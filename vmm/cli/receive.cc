@@ -24,7 +24,6 @@
 #include "migration/link.h"
 #include "vmm/base/log.h"
 #include "vmm/cli/commands.h"
-#include "vmm/cli/guest_cpu.h"
 #include "vmm/cli/move_places.h"
 #include "vmm/cli/relay.h"
 #include "vmm/cli/run_vm.h"
@@ -269,13 +268,13 @@ Result<ExitStatus> take_guest(const config::ReceiveRequest& request, migration::
     const Fd signals = TRY(take_signals());
     arrival.heed(signals.get());
     const auto received = [&]() -> Result<ExitStatus> {
+        auto kvm = TRY(kvm::Kvm::open());
+        kvm.prepare();
         const auto saved = TRY(head_of(arrival));
-        const auto kvm = TRY(kvm::Kvm::open());
-        TRY(check_cpus(kvm, *saved));
         config::VmConfig config = saved->config();
         take_host_options(request.run, config);
-        return run_vm(std::move(config), FitHere{.saved = *saved, .kvm = kvm}, request.run.paused,
-                      request.run.trace_file,
+        return run_vm(std::move(config), RestoreFrom{.saved = *saved, .kvm = kvm},
+                      request.run.paused, request.run.trace_file,
                       {.take = [&](int told) { return arrival.take_over(told); },
                        .settle = [&] { return arrival.settle(); }});
     }();

@@ -90,7 +90,7 @@ Result<std::unique_ptr<ControlPoint>> take_name(config::VmConfig& config, bool p
 
 }  // namespace
 
-Result<ExitStatus> run_vm(config::VmConfig config, std::optional<FitHere> from, bool paused,
+Result<ExitStatus> run_vm(config::VmConfig config, std::optional<RestoreFrom> from, bool paused,
                           const std::string& trace_file, const HandOver& hand_over) {
     // Before anything is opened for writing: it may be in use by the guest that has the name.
     const auto point = TRY(take_name(config, paused));
@@ -193,13 +193,17 @@ ExitStatus restore(const config::Args& args) {
     }
     if (const auto set = start_log(run); !set) return report(set.error());
     const auto status = [&]() -> Result<ExitStatus> {
+        auto opened = kvm::Kvm::open();
+        if (opened) opened->prepare();
         const auto saved = TRY(SavedVm::open(request->file));
-        const auto kvm = TRY(kvm::Kvm::open());
-        TRY(check_cpus(kvm, *saved));
-        if (request->verify) TRY(saved->verify());
+        const auto kvm = TRY(std::move(opened));
+        if (request->verify) {
+            TRY(check_cpus(kvm, *saved));
+            TRY(saved->verify());
+        }
         config::VmConfig config = saved->config();
         take_host_options(run, config);
-        return run_vm(std::move(config), FitHere{.saved = *saved, .kvm = kvm}, run.paused,
+        return run_vm(std::move(config), RestoreFrom{.saved = *saved, .kvm = kvm}, run.paused,
                       run.trace_file, {});
     }();
     return status ? *status : report(status.error());

@@ -14,8 +14,8 @@ namespace vmm::cli {
 
 class SavedVm;
 
-// A saved guest that this host was found fit for, and the KVM that was asked about it.
-struct FitHere {
+// A saved guest, and the KVM of the host that it is to go on.
+struct RestoreFrom {
     SavedVm& saved;
     const kvm::Kvm& kvm;
 };
@@ -32,8 +32,9 @@ struct HandOver {
 
 // `from`: the guest's first life here goes on from there. Without: it boots. `hand_over` may be
 // empty.
-Result<config::ExitStatus> run_vm(config::VmConfig config, std::optional<FitHere> from, bool paused,
-                                  const std::string& trace_file, const HandOver& hand_over);
+Result<config::ExitStatus> run_vm(config::VmConfig config, std::optional<RestoreFrom> from,
+                                  bool paused, const std::string& trace_file,
+                                  const HandOver& hand_over);
 
 // What belongs to this host, and not to the guest that came from another.
 void take_host_options(const config::RunRequest& from, config::VmConfig& to);

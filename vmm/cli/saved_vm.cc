@@ -189,7 +189,8 @@ Result<std::unique_ptr<MemoryFill>> MemoryFill::start(SavedVm& saved, MachineMem
         for (const auto& region : fill->regions_) {
             ranges.push_back({.at = region.mapped, .size = region.pages * kPageSize});
         }
-        auto started = DemandFill::start(std::move(ranges), *fill);
+        auto started =
+            DemandFill::start(std::move(ranges), *fill, DemandFill::Background::kWhenQuiet);
         if (started) {
             fill->fill_ = *std::move(started);
             memory.set_filling(true);

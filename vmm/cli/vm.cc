@@ -521,11 +521,13 @@ Result<void> VmImpl::boot() {
     if (xenshim::abi::find_profile(config_.profile) == nullptr) {
         return user_error("--profile " + config_.profile + ": there is no such profile");
     }
+    auto opened = kvm::Kvm::open();
+    if (opened) opened->prepare();
     // Everything that the user may have got wrong comes before anything that the host may lack.
     const Files files = TRY(read_files(config_));
     config_.boot_sums = files.sums;
     if (!config_.cpu.empty()) cpu_ = TRY(read_cpu(config_.cpu));
-    const auto kvm = TRY(kvm::Kvm::open());
+    const auto kvm = TRY(std::move(opened));
     if (cpu_) TRY(check_cpu(kvm, config_.cpu, *cpu_));
     config_.uuid = TRY(uuid_of(config_));
     TRY(take_new_id());
@@ -550,8 +552,9 @@ Result<void> VmImpl::restore(const kvm::Kvm& kvm, SavedVm& saved) {
         TRY(take_new_id());
     }
     TRY(make_machine(kvm));
+    // Before all of its memory has come for nothing.
+    TRY(check_cpus(kvm, saved));
     if (saved.is_stream()) {
-        // Before all of its memory has come for nothing.
         TRY(check_tsc(saved, machine_->vcpu(0).vcpu().tsc_khz()));
         TRY(saved.receive_rest(machine_->memory().regions()));
     } else {

@@ -3,10 +3,13 @@
 #include <array>
 #include <cstdlib>
 #include <fcntl.h>
+#include <future>
+#include <thread>
 
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "vmm/base/thread.h"
 #include "vmm/kvm/counted_list.h"
 #include "vmm/kvm/linux_kvm.h"
 
@@ -56,11 +59,12 @@ int Kvm::check(Cap cap) const {
     return value < 0 ? 0 : value;
 }
 
-Result<std::vector<CpuidLeaf>> Kvm::supported_cpuid() const {
-    if (!supported_cpuid_.empty()) return supported_cpuid_;
+namespace {
+
+Result<std::vector<CpuidLeaf>> read_supported_cpuid(int kvm) {
     constexpr unsigned kEntries = 256;
     CountedList<kvm_cpuid_entry2> list(kEntries);
-    if (::ioctl(fd_.get(), KVM_GET_SUPPORTED_CPUID, list.data()) != 0) {
+    if (::ioctl(kvm, KVM_GET_SUPPORTED_CPUID, list.data()) != 0) {
         return errno_error("KVM_GET_SUPPORTED_CPUID");
     }
     std::vector<CpuidLeaf> leaves;
@@ -74,13 +78,61 @@ Result<std::vector<CpuidLeaf>> Kvm::supported_cpuid() const {
                           .ecx = e.ecx,
                           .edx = e.edx});
     }
-    supported_cpuid_ = leaves;
     return leaves;
 }
 
-Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
-    Fd fd(::ioctl(kvm.fd(), KVM_CREATE_VM, 0));
+Result<Fd> new_vm(int kvm) {
+    Fd fd(::ioctl(kvm, KVM_CREATE_VM, 0));
     if (!fd) return errno_error("KVM_CREATE_VM", Fault::kHost);
+    return fd;
+}
+
+}  // namespace
+
+// What a thread brings in this order, each for whoever asks first.
+struct Kvm::Ahead {
+    std::packaged_task<Result<Fd>(int kvm)> make_vm{new_vm};
+    std::packaged_task<Result<std::vector<CpuidLeaf>>(int kvm)> read_cpuid{read_supported_cpuid};
+    std::future<Result<Fd>> vm = make_vm.get_future();
+    std::future<Result<std::vector<CpuidLeaf>>> cpuid = read_cpuid.get_future();
+    std::thread thread;
+
+    ~Ahead() {
+        if (thread.joinable()) thread.join();
+    }
+};
+
+Kvm::Kvm(Fd fd) : fd_(std::move(fd)) {}
+Kvm::Kvm(Kvm&&) noexcept = default;
+Kvm& Kvm::operator=(Kvm&&) noexcept = default;
+Kvm::~Kvm() = default;
+
+Result<std::vector<CpuidLeaf>> Kvm::supported_cpuid() const {
+    if (supported_cpuid_.empty()) {
+        const bool asked = ahead_ != nullptr && ahead_->cpuid.valid();
+        supported_cpuid_ = TRY(asked ? ahead_->cpuid.get() : read_supported_cpuid(fd_.get()));
+    }
+    return supported_cpuid_;
+}
+
+Result<Fd> Kvm::create_vm() const {
+    if (ahead_ != nullptr && ahead_->vm.valid()) return ahead_->vm.get();
+    return new_vm(fd_.get());
+}
+
+void Kvm::prepare() {
+    if (ahead_ != nullptr) return;
+    auto ahead = std::make_unique<Ahead>();
+    const auto made = make_thread(ahead->thread, [kvm = fd_.get(), to = ahead.get()] {
+        to->make_vm(kvm);
+        to->read_cpuid(kvm);
+    });
+    // Where there can be no thread, whoever asks waits longer.
+    if (made) ahead_ = std::move(ahead);
+}
+
+Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
+    Fd fd = TRY(kvm.create_vm());
     auto vm = std::unique_ptr<Vm>(new Vm(std::move(fd)));
     std::uint64_t identity = kIdentityMapAddr;
     if (::ioctl(vm->fd(), KVM_SET_IDENTITY_MAP_ADDR, &identity) != 0) {

@@ -50,17 +50,27 @@ class Kvm {
   public:
     // Fault kHost when there is no usable /dev/kvm.
     static Result<Kvm> open();
+    Kvm(Kvm&&) noexcept;
+    Kvm& operator=(Kvm&&) noexcept;
+    ~Kvm();
 
     int fd() const { return fd_.get(); }
     // 0 when absent, else what KVM_CHECK_EXTENSION answers.
     int check(Cap cap) const;
     // Asked of KVM once: it executes CPUID for each leaf, an exit each where the host is a guest.
     Result<std::vector<CpuidLeaf>> supported_cpuid() const;
+    // An empty VM's descriptor.
+    Result<Fd> create_vm() const;
+    // Begins with both of them on a thread of its own, which takes as long as a guest's file: who
+    // asks later waits for what is not there yet.
+    void prepare();
 
   private:
-    explicit Kvm(Fd fd) : fd_(std::move(fd)) {}
+    struct Ahead;
+    explicit Kvm(Fd fd);
     Fd fd_;
     mutable std::vector<CpuidLeaf> supported_cpuid_;  // empty: not asked yet
+    std::unique_ptr<Ahead> ahead_;
 };
 
 // Flags of KVM_CAP_XEN_HVM.

@@ -36,12 +36,7 @@ EventLoop::~EventLoop() {
 
 Result<void> EventLoop::prepare() {
     if (thread_.joinable()) return {};
-    sigset_t all, before;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    const auto made = make_thread(thread_, [this] { main(); });
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return made;
+    return make_thread(thread_, [this] { main(); });
 }
 
 void EventLoop::start() {

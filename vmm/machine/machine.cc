@@ -344,11 +344,6 @@ Result<void> Machine::start(Platform& platform, StartAs as) {
         }
     }
     calibrate_clock();
-    // Threads start with every signal blocked but those they unblock: SIGTERM and its like belong
-    // to the control thread.
-    sigset_t all, before;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
     if (as == StartAs::kPaused) {
         paused_ = true;
         for (auto& v : vcpus_) {
@@ -360,7 +355,6 @@ Result<void> Machine::start(Platform& platform, StartAs as) {
         made = make_thread(v->thread_, [thread = v.get()] { thread->main(); });
         if (!made) break;
     }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     if (made && as == StartAs::kPaused) await_parked();
     return made;
 }

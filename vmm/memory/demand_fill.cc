@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
@@ -54,7 +55,7 @@ DemandFill::DemandFill(Source& source, Background background, Fd fault_fd, Fd wa
     : source_(source),
       fault_fd_(std::move(fault_fd)),
       wake_fd_(std::move(wake_fd)),
-      background_(background == Background::kFill) {}
+      background_(background) {}
 
 Result<std::unique_ptr<DemandFill>> DemandFill::start(std::vector<Range> ranges, Source& source,
                                                       Background background) {
@@ -84,7 +85,7 @@ DemandFill::~DemandFill() {
 }
 
 bool DemandFill::finish() {
-    background_ = true;
+    background_ = Background::kAtOnce;
     const std::uint64_t one = 1;
     [[maybe_unused]] const auto written = ::write(wake_fd_.get(), &one, sizeof one);
     std::unique_lock lock(mutex_);
@@ -93,11 +94,19 @@ bool DemandFill::finish() {
 }
 
 void DemandFill::main() {
+    using Clock = std::chrono::steady_clock;
+    constexpr int kQuietMs = 10;
+    constexpr std::chrono::milliseconds kLongEnough{200};
+    const auto latest = Clock::now() + kLongEnough;
     buffer_.resize(kChunk);
     for (bool prepared = false;;) {
+        const Background background = background_;
+        const int patience = !prepared || background == Background::kAtOnce ? 0
+                             : background == Background::kWhenQuiet         ? kQuietMs
+                                                                            : -1;
         std::array<pollfd, 2> fds{{{.fd = fault_fd_.get(), .events = POLLIN, .revents = 0},
                                    {.fd = wake_fd_.get(), .events = POLLIN, .revents = 0}}};
-        ::poll(fds.data(), fds.size(), background_ || !prepared ? 0 : -1);
+        const int ready = ::poll(fds.data(), fds.size(), patience);
         if (fds[1].revents != 0) {
             std::uint64_t count = 0;
             [[maybe_unused]] const auto got = ::read(wake_fd_.get(), &count, sizeof count);
@@ -107,7 +116,11 @@ void DemandFill::main() {
             prepared = !source_.prepare();
             continue;
         }
-        if (!background_) continue;
+        if (background == Background::kOnlyOnTouch) continue;
+        if (background == Background::kWhenQuiet) {
+            if (ready == 0 || Clock::now() >= latest) background_ = Background::kAtOnce;
+            continue;
+        }
         std::size_t range = 0;
         std::uint64_t chunk = 0;
         if (!next_missing(&range, &chunk)) {

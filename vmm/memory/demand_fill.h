@@ -51,11 +51,15 @@ class DemandFill {
         virtual void failed(std::size_t range, std::uint64_t offset) = 0;
     };
 
-    enum class Background { kFill, kOnlyOnTouch };
+    // When what nobody touches is brought. kWhenQuiet: the guest first. What it touches to begin
+    // with comes in quick succession, and a thread that works all the while may have the CPU that
+    // the guest's wants: so once nobody has touched anything for a while, or it has taken long
+    // enough.
+    enum class Background { kOnlyOnTouch, kWhenQuiet, kAtOnce };
 
     // Fault::kHost: this process may not use userfaultfd, or the kernel has none.
     static Result<std::unique_ptr<DemandFill>> start(std::vector<Range> ranges, Source& source,
-                                                     Background background = Background::kFill);
+                                                     Background background);
     // Ends it as it stands: what was not filled reads as zeroes.
     ~DemandFill();
     DemandFill(const DemandFill&) = delete;
@@ -88,12 +92,12 @@ class DemandFill {
 
     Source& source_;
     Fd fault_fd_;
-    Fd wake_fd_;  // an eventfd: background_ or stop_ changed
+    Fd wake_fd_;  // an eventfd: stop_ is set, or background_ is kAtOnce now
     std::vector<Chunks> chunks_;
     std::size_t next_range_ = 0;  // before them all is there
     std::uint64_t next_chunk_ = 0;
     std::vector<std::byte> buffer_;
-    std::atomic<bool> background_;
+    std::atomic<Background> background_;
     std::atomic<bool> stop_{false};
     std::atomic<bool> complete_{false};
     std::atomic<std::uint64_t> brought_{0}, touched_{0};

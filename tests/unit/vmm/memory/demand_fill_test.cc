@@ -95,7 +95,7 @@ TEST_F(DemandFillTest, ATouchBringsItsChunkAndNoOther) {
 }
 
 TEST_F(DemandFillTest, InTheEndAllIsThereAndZeroesCostNothing) {
-    start(DemandFill::Background::kFill);
+    start(DemandFill::Background::kAtOnce);
     if (!fill) return;
     EXPECT_TRUE(fill->finish());
     EXPECT_TRUE(fill->complete());
@@ -107,10 +107,21 @@ TEST_F(DemandFillTest, InTheEndAllIsThereAndZeroesCostNothing) {
     }
 }
 
+TEST_F(DemandFillTest, TheBackgroundBeginsByItselfWhenNobodyTouchesAnything) {
+    start(DemandFill::Background::kWhenQuiet);
+    if (!fill) return;
+    EXPECT_EQ(load(5 * kChunk), Pattern::word(5 * kChunk));
+    EXPECT_GE(fill->touched(), 1u);
+    while (!fill->complete()) {
+        std::this_thread::yield();
+    }
+    EXPECT_EQ(fill->brought(), 29u);
+}
+
 // All steps are made, none twice, and none of what nobody touches is brought before them.
 TEST_F(DemandFillTest, ItGetsReadyBeforeItFillsInTheBackground) {
     source.steps = 5;
-    start(DemandFill::Background::kFill);
+    start(DemandFill::Background::kAtOnce);
     if (!fill) return;
     EXPECT_TRUE(fill->finish());
     EXPECT_EQ(fill->touched(), 0u);
@@ -180,7 +191,7 @@ TEST_F(DemandFillTest, AFailureIsToldAndLetsWhoWaitsGoOn) {
 }
 
 TEST_F(DemandFillTest, ManyTouchWhileItIsFilled) {
-    start(DemandFill::Background::kFill);
+    start(DemandFill::Background::kAtOnce);
     if (!fill) return;
     std::vector<std::thread> threads;
     std::atomic<unsigned> wrong{0};
