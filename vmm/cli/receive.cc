@@ -269,7 +269,7 @@ Result<ExitStatus> take_guest(const config::ReceiveRequest& request, migration::
     arrival.heed(signals.get());
     const auto received = [&]() -> Result<ExitStatus> {
         auto kvm = TRY(kvm::Kvm::open());
-        kvm.prepare();
+        kvm.ask_for_cpuid();
         const auto saved = TRY(head_of(arrival));
         config::VmConfig config = saved->config();
         take_host_options(request.run, config);

@@ -194,7 +194,7 @@ ExitStatus restore(const config::Args& args) {
     if (const auto set = start_log(run); !set) return report(set.error());
     const auto status = [&]() -> Result<ExitStatus> {
         auto opened = kvm::Kvm::open();
-        if (opened) opened->prepare();
+        if (opened) opened->ask_for_cpuid();
         const auto saved = TRY(SavedVm::open(request->file));
         const auto kvm = TRY(std::move(opened));
         if (request->verify) {

@@ -522,7 +522,7 @@ Result<void> VmImpl::boot() {
         return user_error("--profile " + config_.profile + ": there is no such profile");
     }
     auto opened = kvm::Kvm::open();
-    if (opened) opened->prepare();
+    if (opened) opened->ask_for_cpuid();
     // Everything that the user may have got wrong comes before anything that the host may lack.
     const Files files = TRY(read_files(config_));
     config_.boot_sums = files.sums;

@@ -81,23 +81,14 @@ Result<std::vector<CpuidLeaf>> read_supported_cpuid(int kvm) {
     return leaves;
 }
 
-Result<Fd> new_vm(int kvm) {
-    Fd fd(::ioctl(kvm, KVM_CREATE_VM, 0));
-    if (!fd) return errno_error("KVM_CREATE_VM", Fault::kHost);
-    return fd;
-}
-
 }  // namespace
 
-// What a thread brings in this order, each for whoever asks first.
-struct Kvm::Ahead {
-    std::packaged_task<Result<Fd>(int kvm)> make_vm{new_vm};
-    std::packaged_task<Result<std::vector<CpuidLeaf>>(int kvm)> read_cpuid{read_supported_cpuid};
-    std::future<Result<Fd>> vm = make_vm.get_future();
-    std::future<Result<std::vector<CpuidLeaf>>> cpuid = read_cpuid.get_future();
+struct Kvm::Question {
+    std::packaged_task<Result<std::vector<CpuidLeaf>>(int kvm)> ask{read_supported_cpuid};
+    std::future<Result<std::vector<CpuidLeaf>>> answer = ask.get_future();
     std::thread thread;
 
-    ~Ahead() {
+    ~Question() {
         if (thread.joinable()) thread.join();
     }
 };
@@ -109,30 +100,24 @@ Kvm::~Kvm() = default;
 
 Result<std::vector<CpuidLeaf>> Kvm::supported_cpuid() const {
     if (supported_cpuid_.empty()) {
-        const bool asked = ahead_ != nullptr && ahead_->cpuid.valid();
-        supported_cpuid_ = TRY(asked ? ahead_->cpuid.get() : read_supported_cpuid(fd_.get()));
+        const bool asked = question_ != nullptr && question_->answer.valid();
+        supported_cpuid_ = TRY(asked ? question_->answer.get() : read_supported_cpuid(fd_.get()));
     }
     return supported_cpuid_;
 }
 
-Result<Fd> Kvm::create_vm() const {
-    if (ahead_ != nullptr && ahead_->vm.valid()) return ahead_->vm.get();
-    return new_vm(fd_.get());
-}
-
-void Kvm::prepare() {
-    if (ahead_ != nullptr) return;
-    auto ahead = std::make_unique<Ahead>();
-    const auto made = make_thread(ahead->thread, [kvm = fd_.get(), to = ahead.get()] {
-        to->make_vm(kvm);
-        to->read_cpuid(kvm);
-    });
-    // Where there can be no thread, whoever asks waits longer.
-    if (made) ahead_ = std::move(ahead);
+void Kvm::ask_for_cpuid() {
+    if (question_ != nullptr) return;
+    auto question = std::make_unique<Question>();
+    const auto made =
+        make_thread(question->thread, [kvm = fd_.get(), it = question.get()] { it->ask(kvm); });
+    // Where there can be no thread, whoever wants the answer asks.
+    if (made) question_ = std::move(question);
 }
 
 Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
-    Fd fd = TRY(kvm.create_vm());
+    Fd fd(::ioctl(kvm.fd(), KVM_CREATE_VM, 0));
+    if (!fd) return errno_error("KVM_CREATE_VM", Fault::kHost);
     auto vm = std::unique_ptr<Vm>(new Vm(std::move(fd)));
     std::uint64_t identity = kIdentityMapAddr;
     if (::ioctl(vm->fd(), KVM_SET_IDENTITY_MAP_ADDR, &identity) != 0) {

@@ -59,18 +59,16 @@ class Kvm {
     int check(Cap cap) const;
     // Asked of KVM once: it executes CPUID for each leaf, an exit each where the host is a guest.
     Result<std::vector<CpuidLeaf>> supported_cpuid() const;
-    // An empty VM's descriptor.
-    Result<Fd> create_vm() const;
-    // Begins with both of them on a thread of its own, which takes as long as a guest's file: who
-    // asks later waits for what is not there yet.
-    void prepare();
+    // Begins to ask on a thread of its own; supported_cpuid() waits for the answer. It had better
+    // be there before there are memory slots to set: they wait for it in the kernel.
+    void ask_for_cpuid();
 
   private:
-    struct Ahead;
+    struct Question;
     explicit Kvm(Fd fd);
     Fd fd_;
-    mutable std::vector<CpuidLeaf> supported_cpuid_;  // empty: not asked yet
-    std::unique_ptr<Ahead> ahead_;
+    mutable std::vector<CpuidLeaf> supported_cpuid_;  // empty: no answer yet
+    std::unique_ptr<Question> question_;
 };
 
 // Flags of KVM_CAP_XEN_HVM.
